@@ -4,7 +4,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 use untrusted_fs::{Directory, Links};
@@ -15,13 +15,15 @@ const PLAIN: &str = "dc_progress";
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes that are read from the plain file at each poll; further ones are shown later.
 const LOOK_LIMIT: u64 = 64 << 10;
+/// How long one poll shows lines: further ones are shown later. A slow console takes seconds for a screen of them.
+const LOOK_TIME: Duration = Duration::from_millis(500);
 /// Bytes of a line that are shown; a screen is narrower.
 const LINE_LIMIT: usize = 1024;
 /// Bytes of progress lines in the log: it is in memory, and containers can write without end.
 const LOG_LIMIT: usize = 1 << 20;
 /// Bytes that a line takes in a log besides its text: the time, the source, and as an event the names of both.
 pub const LOG_LINE_COST: usize = 160;
-/// Time limit for the last lines of a FIFO, which the reader only has to show.
+/// Time limit for the last lines of each file: of a FIFO the reader only has to show them.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
 /// The pause before another write to a full FIFO.
 const FULL_DELAY: Duration = Duration::from_millis(10);
@@ -75,10 +77,22 @@ impl Progress {
         Ok(Self { fifo, plain: Plain::show(directory, screen, mode)? })
     }
 
-    /// Waits until everything written so far has been shown.
+    /// Waits until everything written so far has been shown, but for each file at most [`LAST_LINES_LIMIT`].
     pub(super) fn finish(&self) {
-        self.plain.lock().unwrap_or_else(PoisonError::into_inner).show_added();
+        self.finish_plain();
         self.fifo.finish();
+    }
+
+    fn finish_plain(&self) {
+        let start = Instant::now();
+        while start.elapsed() < LAST_LINES_LIMIT {
+            match self.plain.try_lock() {
+                Ok(mut plain) => return plain.show_added(LAST_LINES_LIMIT.saturating_sub(start.elapsed())),
+                // The thread that polls is showing lines.
+                Err(TryLockError::WouldBlock) => thread::sleep(FULL_DELAY),
+                Err(TryLockError::Poisoned(_)) => return,
+            }
+        }
     }
 }
 
@@ -182,7 +196,7 @@ impl Plain {
         let watched = Arc::downgrade(&plain);
         thread::spawn(move || {
             while let Some(plain) = watched.upgrade() {
-                plain.lock().unwrap_or_else(PoisonError::into_inner).show_added();
+                plain.lock().unwrap_or_else(PoisonError::into_inner).show_added(LOOK_TIME);
                 drop(plain);
                 thread::sleep(POLL_INTERVAL);
             }
@@ -190,18 +204,24 @@ impl Plain {
         Ok(plain)
     }
 
-    fn show_added(&mut self) {
+    /// Shows lines until the limit; those that are left are shown the next time.
+    fn show_added(&mut self, limit: Duration) {
+        let start = Instant::now();
         // Containers control this file: one that is missing or not a regular file is ignored.
         let Ok(file) = self.directory.file(PLAIN, Links::Refuse) else { return };
-        if let Ok((lines, end)) = added_lines(file, self.shown) {
-            lines.iter().for_each(|line| self.screen.show(line));
+        let Ok(lines) = added_lines(file, self.shown) else { return };
+        for (line, end) in lines {
+            if start.elapsed() >= limit {
+                return;
+            }
+            self.screen.show(&line);
             self.shown = end;
         }
     }
 }
 
-/// The complete lines after the first `shown` bytes of a file, and the offset at which they end.
-fn added_lines(mut file: File, shown: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
+/// The complete lines after the first `shown` bytes of a file, each with the offset at which it ends.
+fn added_lines(mut file: File, shown: u64) -> io::Result<Vec<(Vec<u8>, u64)>> {
     // A container may have truncated the file.
     let shown = if file.metadata()?.len() < shown { 0 } else { shown };
     file.seek(SeekFrom::Start(shown))?;
@@ -213,9 +233,13 @@ fn added_lines(mut file: File, shown: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
         None if text.len() as u64 == LOOK_LIMIT => text.len(),
         None => 0,
     };
-    let lines = text[..whole].split(|letter| *letter == b'\n');
-    let lines = lines.map(|line| line[..line.len().min(LINE_LIMIT)].to_vec());
-    Ok((lines.collect(), shown + whole as u64))
+    let mut end = shown;
+    let lines = text[..whole].split_inclusive(|letter| *letter == b'\n').map(|line| {
+        end += line.len() as u64;
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        (line[..line.len().min(LINE_LIMIT)].to_vec(), end)
+    });
+    Ok(lines.collect())
 }
 
 /// Shows lines. The log takes only the first ones.
@@ -324,14 +348,48 @@ mod tests {
         }
     }
 
+    /// A console at 9600 Bd.
+    struct SlowSink(AtomicUsize);
+
+    impl ProgressSink for SlowSink {
+        fn log(&self, _line: &str) {
+            thread::sleep(Duration::from_millis(10));
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn log_end(&self) {}
+
+        fn show(&self, line: &str) {
+            self.log(line);
+        }
+    }
+
+    /// A file of short lines held the end of the jobs for minutes.
+    #[test]
+    fn the_end_does_not_wait_for_all_lines_of_a_file() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Arc::new(Directory::open(home.path()).unwrap());
+        let slow = Arc::new(SlowSink(AtomicUsize::new(0)));
+        let sink: Arc<dyn ProgressSink> = slow.clone();
+        let progress = Progress::show(&directory, &sink, Writers::Everybody).unwrap();
+        fs::write(home.path().join(PLAIN), "first\n".repeat(20)).unwrap();
+        progress.finish();
+        assert_eq!(slow.0.load(Ordering::Relaxed), 20, "as many as there is time for are shown");
+        fs::write(home.path().join(PLAIN), "x\n".repeat(4_000_000)).unwrap();
+        thread::sleep(2 * POLL_INTERVAL);
+        let start = Instant::now();
+        progress.finish();
+        assert!(start.elapsed() < 3 * LAST_LINES_LIMIT, "{:?}", start.elapsed());
+        assert!(slow.0.load(Ordering::Relaxed) > 30);
+    }
+
     #[test]
     fn only_complete_new_lines_are_read() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
         fs::write(&path, "one\ntwo\nthr").unwrap();
-        let (lines, end) = added_lines(File::open(&path).unwrap(), 4).unwrap();
-        assert_eq!(lines.concat(), b"two");
-        assert_eq!(end, 8);
+        let lines = added_lines(File::open(&path).unwrap(), 4).unwrap();
+        assert_eq!(lines, [(b"two".to_vec(), 8)]);
     }
 
     #[test]
@@ -339,8 +397,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
         File::create(&path).unwrap().set_len(10 << 30).unwrap();
-        let (lines, end) = added_lines(File::open(&path).unwrap(), 0).unwrap();
-        assert_eq!((lines.concat().len(), end), (LINE_LIMIT, LOOK_LIMIT));
+        let lines = added_lines(File::open(&path).unwrap(), 0).unwrap();
+        assert_eq!(
+            lines.iter().map(|(line, end)| (line.len(), *end)).collect::<Vec<_>>(),
+            [(LINE_LIMIT, LOOK_LIMIT)]
+        );
     }
 
     #[test]
@@ -362,7 +423,7 @@ mod tests {
         let plain = Plain::show(&directory, Screen::new(Arc::new(Recorder::default())), MODE).unwrap();
         let path = home.path().join(PLAIN);
         let shown = || plain.lock().unwrap().shown;
-        let look = || plain.lock().unwrap().show_added();
+        let look = || plain.lock().unwrap().show_added(LAST_LINES_LIMIT);
         fs::write(&path, "one\n").unwrap();
         look();
         assert_eq!(shown(), 4);
