@@ -36,8 +36,8 @@ const OURS: &str = "ours";
 /// path could not be removed.
 const CGROUPS: u64 = 1000;
 const DEPTH: u64 = 32;
-/// PID 1 of a container is ours, and does not count.
-const OUR_PROCESSES: u64 = 1;
+/// PID 1 of a container is ours, with a thread, and does not count.
+const OUR_PROCESSES: u64 = 2;
 
 /// The resource limits of a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

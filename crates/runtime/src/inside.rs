@@ -1,25 +1,28 @@
 //! PID 1 of a container: builds the root, starts programs, forwards signals, reaps.
 //!
-//! A single-threaded loop: requests from the host side arrive on a socket, ends of children and signals on a signalfd.
+//! A loop in one thread: requests from the host side arrive on a socket, ends of children and signals on a signalfd. A
+//! second thread waits for the end of the host side (`host_watch`).
 
 use super::init_system::InitSystem;
 use super::program::Rights;
 use super::protocol;
 use super::protocol::{Execution, Inbox, Order, ProgramReply, ProgramRequest, Refusal};
 use super::rootfs::Entered;
-use super::{ipc, privileges, program, rootfs, terminal, zygote};
+use super::{host_watch, ipc, privileges, program, rootfs, terminal, zygote};
 use anyhow::Context as _;
 use hint::hinted;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd as _, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpgid, getrlimit, kill_process, setrlimit, wait,
 };
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,6 +42,8 @@ const NEVER_KILLED: &str = "-1000";
 /// Time limit for the kernel to end killed processes. One that waits for a disk takes longer, and is left behind.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// Bytes of the list of children that are read at once: each number in it ends with a space.
+const CHILDREN_AT_ONCE: usize = 64 << 10;
 
 /// The main function of the zygote, and of its copies, which are the PID 1 of containers. The exit status is not used.
 pub fn init() -> ExitCode {
@@ -64,7 +69,7 @@ struct Server {
     /// The terminal of the last program that had one. This process leads its session, so the session outlives the
     /// program and the program's last output can still be sent.
     terminal: Option<File>,
-    children: Children,
+    children: Arc<Children>,
 }
 
 struct RunningProgram {
@@ -79,7 +84,7 @@ impl Server {
     fn open(socket: OwnedFd) -> anyhow::Result<Self> {
         let mut inbox = Inbox::new(socket);
         let order = inbox.wait_for_next()?;
-        let opened = prepare(&order);
+        let opened = prepare(&order, inbox.socket());
         let answer = opened
             .as_ref()
             .map_or_else(|error| ProgramReply::Refused(Refusal::of(error)), |_| ProgramReply::Ready);
@@ -259,13 +264,13 @@ impl RunningProgram {
 /// What this process has before the first program.
 struct Prepared {
     signals: OwnedFd,
-    children: Children,
+    children: Arc<Children>,
     no_input: File,
     shows_other_processes: bool,
     init_system: Option<InitSystem>,
 }
 
-fn prepare(order: &Order) -> anyhow::Result<Prepared> {
+fn prepare(order: &Order, host: impl AsFd) -> anyhow::Result<Prepared> {
     sys::block_signals(&[WATCHED, BLOCKED_SIGNALS].concat())?;
     let signals = sys::signal_descriptor(WATCHED)?;
     // Leaves the session of the host, in order to lead that of the programs' terminal.
@@ -280,6 +285,10 @@ fn prepare(order: &Order) -> anyhow::Result<Prepared> {
     limit_open_files();
     let Entered { null: no_input, shows_other_processes } = rootfs::enter(order)?;
     let children = Children::adopt().context("cannot become the reaper of the container's orphans")?;
+    let children = Arc::new(children);
+    let killed = Arc::clone(&children);
+    host_watch::begin(host.as_fd().try_clone_to_owned()?, move || killed.kill())
+        .context("cannot watch for the end of Iguana")?;
     if order.spare_init {
         // Ignored: without CAP_SYS_RESOURCE it is killed together with the programs.
         let _ = fs::write(sys::OOM_SCORE, NEVER_KILLED);
@@ -334,7 +343,7 @@ impl Children {
 
     /// Kills them all. The children of a killed child become children of this process, and are killed in the next
     /// round.
-    fn end(&mut self) {
+    fn end(&self) {
         let start = Instant::now();
         while start.elapsed() < END_LIMIT {
             self.kill();
@@ -349,13 +358,15 @@ impl Children {
         }
     }
 
-    fn kill(&mut self) {
+    fn kill(&self) {
         match self {
             Self::OfNamespace => sys::kill_all_others(),
             Self::OfProcess(list) => {
-                let mut text = String::new();
+                let mut text = vec![0; CHILDREN_AT_ONCE];
                 // Ignored: if the list cannot be read, another process adopts them.
-                let _ = list.rewind().and_then(|()| list.read_to_string(&mut text));
+                let length = list.read_at(&mut text, 0).unwrap_or_default();
+                let whole = text[..length].iter().rposition(|letter| *letter == b' ').unwrap_or_default();
+                let text = String::from_utf8_lossy(&text[..whole]);
                 for child in text.split_whitespace().filter_map(|number| Pid::from_raw(number.parse().ok()?))
                 {
                     // Ignored: it may have just ended.

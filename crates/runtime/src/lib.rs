@@ -33,6 +33,7 @@ mod copy;
 mod group;
 mod hierarchy;
 mod host_files;
+mod host_watch;
 mod image;
 mod init_system;
 mod inside;

@@ -47,7 +47,7 @@ jobs:
 "#,
     )?;
     boot.expect_all(&[
-        "limits: 67108864 1 51 in 0::/",
+        "limits: 67108864 1 52 in 0::/",
         "they cannot be raised",
         "it may divide what it has",
     ])?;

@@ -221,9 +221,9 @@ fn an_unprivileged_container_has_a_process_limit() {
         limits.into_iter().find(|limit| limit != "max\n").unwrap_or_default()
     };
     let mut lab = Lab::unprivileged();
-    assert_eq!(limits(&lab), "2049\n", "podman's 2048, and PID 1");
+    assert_eq!(limits(&lab), "2050\n", "podman's 2048, and PID 1 with a thread");
     lab.plan.pids = Some(5000);
-    assert_eq!(limits(&lab), "5001\n");
+    assert_eq!(limits(&lab), "5002\n");
     assert_eq!(limits(&Lab::new()), "");
 }
 
