@@ -5,9 +5,12 @@
 /usr/lib/iguana/iguana-init dracut died "$iguana_status"
 iguana_status=$?
 if [ "$iguana_status" -eq 11 ]; then
-    # From the hook `emergency` the shell comes anyway.
+    # From the hooks `emergency` and `shutdown-emergency` the shell comes anyway.
     # shellcheck disable=SC2154 # hook is dracut's
-    [ "$hook" = emergency ] || emergency_shell -n iguana "Iguana has died: /run/iguana/log says why"
+    case $hook in
+        *emergency) ;;
+        *) emergency_shell -n iguana "Iguana has died: /run/iguana/log says why" ;;
+    esac
 else
     # It has died again: the kernel restarts the machine (Documentation/admin-guide/sysrq.rst).
     echo "iguana: error: the boot program cannot be run; restarting" > /dev/console

@@ -50,6 +50,8 @@ install() {
     inst_hook cmdline 20 "$moddir/iguana-cmdline.sh"
     inst_hook pre-mount 50 "$moddir/iguana-run.sh"
     inst_hook emergency 00 "$moddir/iguana-emergency.sh"
+    # The same before the shells of dracut's shutdown, for which systemd comes back to this initrd (dracut.bootup(7)).
+    inst_hook shutdown-emergency 00 "$moddir/iguana-emergency.sh"
     inst_simple "$moddir/iguana-died.sh" /usr/lib/iguana/iguana-died.sh
     # Before systemd follows any option. Without systemd nobody runs it.
     mkdir -p "${initdir:?}/usr/lib/systemd/system-generators"

@@ -23,6 +23,7 @@
 
 pub mod caller;
 pub mod cmdline;
+pub mod inheritance;
 pub mod network_options;
 pub mod rules;
 mod system_options;

@@ -25,6 +25,9 @@ const FORMAT: Format = Format { document: "the trust directory", newest: 1 };
 /// The longest signature in bytes, as text: far above one of RSA with 8192 bits.
 const LONGEST_SIGNATURE: usize = 4096;
 
+/// Options by which modules are loaded that no device needs.
+const LOADS_MODULES: &[&str] = &["rd.driver.pre", "rd.driver.post"];
+
 /// Prefix of the control URL of a workflow in a registry.
 const ARTIFACT: &str = "oci://";
 
@@ -208,10 +211,19 @@ impl Rules {
     }
 
     /// Whether Iguana may follow this option of the kernel command line. Of other programs' options, only those that select
-    /// the system to start are restricted.
+    /// the system to start, or modules to load, are restricted.
     pub(super) fn allow_option(&self, key: &str, value: &str) -> bool {
         let key = system_options::known_name(key);
-        !(key.starts_with("rd.iguana.") || system_options::selects_system(key)) || self.lists(key, value)
+        let is_restricted = key.starts_with("rd.iguana.")
+            || system_options::selects_system(key)
+            || LOADS_MODULES.contains(&key);
+        !is_restricted || self.lists(key, value)
+    }
+
+    /// Whether modules may be loaded by this option of the kernel command line.
+    #[must_use]
+    pub fn allows_modules(&self, key: &str, value: &str) -> bool {
+        self.allow_option(key, value)
     }
 
     /// Whether `command-line.allow` lists the option, or there is no such list.
@@ -223,7 +235,12 @@ impl Rules {
         self.command_line.allow.as_ref().is_none_or(|allowed| allowed.iter().any(is_it))
     }
 
-    /// The same, for every value of the option.
+    /// Whether it lists this option with this value, or there is no such list.
+    pub(super) fn lists_exactly(&self, option: &str) -> bool {
+        self.command_line.allow.as_ref().is_none_or(|allowed| allowed.iter().any(|entry| entry == option))
+    }
+
+    /// The same as [`Self::lists`], for every value of the option.
     pub(super) fn lists_any(&self, key: &str) -> bool {
         self.command_line.allow.as_ref().is_none_or(|allowed| allowed.iter().any(|entry| entry == key))
     }
@@ -382,7 +399,7 @@ mod tests {
         let rules = Rules::parse(text, Path::new("/")).unwrap();
         let settings = rules.settings(
             "rd.iguana.debug rd.iguana.control_url=http://evil.example/x root=/dev/vda init=/bin/sh \
-             rd.iguana.on_failure=poweroff rd.iguana.on_failure=local quiet nameserver=9.9.9.9",
+             rd.iguana.on_failure=poweroff rd.iguana.on_failure=local quiet nameserver=9.9.9.9 rd.driver.pre=brd",
         );
         assert!(settings.debug && settings.no_shell && settings.control_url.is_none());
         assert!(
@@ -390,10 +407,14 @@ mod tests {
         );
         assert_eq!(settings.on_failure, crate::cmdline::OnFailure::PowerOff);
         let told = settings.warnings.join("\n");
-        assert_eq!(settings.warnings.len(), 4, "{told}");
-        for option in
-            ["rd.iguana.control_url=", "root=/dev/vda", "init=/bin/sh", "rd.iguana.on_failure=local"]
-        {
+        assert_eq!(settings.warnings.len(), 5, "{told}");
+        for option in [
+            "rd.iguana.control_url=",
+            "root=/dev/vda",
+            "init=/bin/sh",
+            "rd.iguana.on_failure=local",
+            "rd.driver.pre=brd",
+        ] {
             assert!(told.contains(&format!("kernel option `{option}")), "{option}: {told}");
         }
         assert!(told.contains("the trust directory of this initrd does not allow it"));

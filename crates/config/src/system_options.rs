@@ -42,7 +42,25 @@ const OF_OTHERS: &[&str] = &[
     "virtiofs",
     "ostree",
     "inst.",
+    // Programs that set up a new system at its first start (cloud-init, Ignition).
+    "ci.",
+    "cc:",
+    "cloud_config_url",
+    "network_config",
+    "ignition.",
+    "coreos.",
+    "flatcar.",
+    "autoinstall",
 ];
+/// The same, as whole names.
+const OF_OTHERS_WHOLE: &[&str] = &["ds", "url"];
+/// Options of the kernel alone, whose values may have letters that a shell or udev treats specially. dracut pastes the
+/// values of others into scripts and udev rules (`ip=`, `ifname=`).
+const OF_KERNEL: &[&str] = &["BOOT_IMAGE", "acpi_osi", "blkdevparts", "dyndbg", "memmap", "mtdparts", "pci"];
+/// The letters besides letters and digits of addresses, names and paths, which they do not treat specially.
+const PLAIN: &[u8] = b".:,_-/[]@%+=*";
+/// Words by which init starts no more than a shell (systemd(1), "Kernel command line"; init(8) of sysvinit).
+const RESCUE: &[&str] = &["rescue", "emergency", "single", "s", "S", "1"];
 /// Those that describe the root: whoever may name any root may also say how it is mounted.
 const OF_ROOT: &[&str] = &["root", "mount.usr", "netroot", "nfsroot"];
 /// Those of them that only show more, wait longer, leave out modules, configure the network, or ask for a shell, which
@@ -58,7 +76,7 @@ const HARMLESS: &[&str] = &[
     "rd.plymouth",
     "rd.retry",
     "rd.timeout",
-    "rd.driver.",
+    "rd.driver.blacklist",
     "rd.neednet",
     "rd.net.",
     "rd.route",
@@ -92,8 +110,7 @@ impl Rules {
     /// Whether there is no `root=`, and systemd may not look for a root by itself.
     #[must_use]
     pub fn refuse_found_root(&self, cmdline: &str) -> bool {
-        let has_root = words(cmdline).iter().any(|word| word.starts_with("root="));
-        !has_root && !self.allow_option(NO_ROOT.0, NO_ROOT.1)
+        !has_root_for_all(cmdline) && !self.allow_option(NO_ROOT.0, NO_ROOT.1)
     }
 
     /// Whether a command line has no `init=`, or one that is allowed.
@@ -105,9 +122,18 @@ impl Rules {
     /// Whether a command line has this option with a forbidden value, as any of the programs that parse it would see
     /// it.
     fn refuse_option(&self, key: &str, cmdline: &str) -> bool {
-        let words = words(cmdline);
-        let mut pairs = words.iter().filter_map(|word| word.split_once('='));
-        pairs.any(|(name, value)| known_name(name) == key && !self.allow_option(key, value))
+        words(cmdline).iter().any(|word| self.is_refused_option(key, word))
+    }
+
+    fn is_refused_option(&self, key: &str, word: &str) -> bool {
+        let pair = word.split_once('=');
+        pair.is_some_and(|(name, value)| known_name(name) == key && !self.allow_option(key, value))
+    }
+
+    /// The words by which a command line names a system to start that it may not name.
+    pub(super) fn refused_systems(&self, cmdline: &str) -> Vec<String> {
+        let is_refused = |word: &String| SYSTEM.iter().any(|key| self.is_refused_option(key, word));
+        words(cmdline).into_iter().filter(is_refused).collect()
     }
 
     /// The options of dracut and systemd on a command line, other than `root=` and `init=`, that the trust does not allow.
@@ -144,8 +170,12 @@ impl Rules {
             true => plain.starts_with(known),
             false => plain == *known,
         });
+        if !is_plain(word) && !is_of_kernel(name) {
+            return self.lists_exactly(word);
+        }
         let is_judged_elsewhere = SYSTEM.contains(&known_name(name));
-        let has_effect = begins(OF_OTHERS) || is_variable(name) || is_argument_of_init(word);
+        let is_of_others = begins(OF_OTHERS) || OF_OTHERS_WHOLE.contains(&name) || RESCUE.contains(&word);
+        let has_effect = is_of_others || is_variable(name) || is_argument_of_init(word);
         if is_judged_elsewhere || is_harmless || !has_effect {
             return true;
         }
@@ -173,10 +203,32 @@ fn is_variable(name: &str) -> bool {
     !name.contains('.') && !is_parameter && !NO_VARIABLES.contains(&name)
 }
 
+/// Whether no letter of a word has a meaning for a shell or in a udev rule.
+fn is_plain(word: &str) -> bool {
+    word.bytes().all(|letter| letter.is_ascii_alphanumeric() || PLAIN.contains(&letter))
+}
+
+fn is_of_kernel(name: &str) -> bool {
+    OF_KERNEL.contains(&name) || name.ends_with(".dyndbg")
+}
+
 /// Whether it is an option for init, which the kernel passes on: systemd takes its own options as arguments, too
 /// (systemd(1), `--unit=`, `--confirm-spawn`). Dashes alone only separate.
 fn is_argument_of_init(word: &str) -> bool {
     word.starts_with('-') && word.bytes().any(|byte| byte != b'-')
+}
+
+/// Whether dracut and systemd both see a `root=`: not where only one of them takes quotes or white space so.
+fn has_root_for_all(cmdline: &str) -> bool {
+    // Up to the first letter that they read differently.
+    let plain = cmdline.split(['\'', '\\']).next().unwrap_or_default();
+    let is_root = |word: &str| word.starts_with("root=");
+    let has_root = |words: Vec<String>| words.iter().any(|word| is_root(word));
+    plain.split_ascii_whitespace().any(is_root)
+        && has_root(cmdline::words(plain))
+        && WHITE_SPACE
+            .iter()
+            .all(|spaces| has_root(cmdline::words_between(plain, |letter| spaces.contains(letter))))
 }
 
 /// The words of a command line as each program splits it: the kernel; dracut's shell, which also splits inside quotes
@@ -244,12 +296,24 @@ mod tests {
             "sys\\'temd.mask=x'",
             "\"x systemd.unknown y\"",
             "syste'md.mask=x'",
+            "ifname=e7\",RUN+=e\"/bin/sh\\x20-c\\x20id>/run/x\":??:??:??:??:??:??",
+            "ip=10.0.0.2::10.0.0.1:24:x;id>/tmp/x;echo${IFS}x:eth0:none",
+            "vconsole.keymap=`id`",
+            "unknown=$(id)",
+            "BOOT_IMAGE=\"x ip=$(id)\"",
+            "rd.driver.pre=brd",
+            "single",
+            "-- 1",
+            "emergency",
+            "ds=nocloud;s=http://x",
+            "cc: ssh_authorized_keys: [x] end_cc",
         ] {
             assert_eq!(strict.refused_of_others(&format!("quiet {refused} ro")).len().min(1), 1, "{refused}");
         }
-        let harmless = "BOOT_IMAGE=/vmlinuz initrd=/x init_on_alloc=1 console=ttyS0 quiet ro rd.debug rd.break=mount rd.shell=1 \
+        let harmless = "BOOT_IMAGE=(hd0,gpt2)/vmlinuz memmap=1M$0x1000 a.dyndbg=\"file b.c\" ip=[2001:db8::1]::[fe80::1]:64:h:e0:none \
+            ifname=e0:52:54:00:12:34:56 rd.driver.blacklist=a initrd=/x init_on_alloc=1 console=ttyS0 quiet ro rd.debug rd.break=mount rd.shell=1 \
             rd.neednet=0 ip=dhcp rd.net.timeout.dhcp=3 systemd.log_level=debug systemd.show-status=1 rd.iguana.debug \
-            root=/dev/vda init=/x real_init=/x rootwait rd.luks.uuid=1 systemd.unit=x net.ifnames=0 single MODULE.x=1 --- -- 1";
+            root=/dev/vda init=/x real_init=/x rootwait rd.luks.uuid=1 systemd.unit=x net.ifnames=0 MODULE.x=1 --- -- 3";
         assert_eq!(strict.refused_of_others(harmless), Vec::<String>::new());
         let lax = Rules::parse("[command-line]\nshell = false", Path::new("/")).unwrap();
         assert_eq!(lax.refused_of_others("systemd.mask=x mount.usr=/dev/sdb"), Vec::<String>::new());
@@ -289,5 +353,18 @@ mod tests {
         assert!(refuse("") && refuse("'root=LABEL=a'"));
         assert!(!refuse("'root'") && !refuse("'root=gpt-auto'"));
         assert!(!rules("").refuse_found_root("quiet root=x") && !Rules::default().refuse_found_root("quiet"));
+        let good = ["x=\"a b\" root=LABEL=a x='b", "root=LABEL=a", "a\troot=LABEL='a'"];
+        assert!(good.iter().all(|line| !rules("'root=LABEL=a'").refuse_found_root(line)));
+        // Each is none for one of them.
+        for none in [
+            "x=\"a root=LABEL=a\"",
+            "x='a root=LABEL=a'",
+            "x\\ root=LABEL=a",
+            "\"root=LABEL=a\"",
+            "x\u{a0}root=LABEL=a",
+            "x\u{b}root=LABEL=a",
+        ] {
+            assert!(rules("'root=LABEL=a'").refuse_found_root(&format!("quiet {none}")), "{none}");
+        }
     }
 }

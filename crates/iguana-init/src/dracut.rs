@@ -321,6 +321,22 @@ mod tests {
         assert!(!is_ours("quiet", false), "there is nothing to run");
     }
 
+    /// dracut has a hook of its own before the shells of its shutdown (dracut-lib.sh, `emergency_shell --shutdown`).
+    #[test]
+    fn a_hook_precedes_every_shell_of_dracut() {
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dracut/50iguana/module-setup.sh");
+        let script = ". \"$0\"; moddir=M initdir=$1
+            inst_simple() { :; }; inst_multiple() { :; }; dracut_need_initqueue() { :; }; install_authorities() { :; }
+            inst_hook() { echo \"$1 ${3##*/}\"; }; install";
+        let home = tempfile::tempdir().unwrap();
+        let mut command = Command::new("bash");
+        command.args(["-c", script]).arg(module).arg(home.path()).env("dracutsysrootdir", home.path());
+        let hooks = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        for hook in ["emergency", "shutdown-emergency"] {
+            assert!(hooks.lines().any(|line| line == format!("{hook} iguana-emergency.sh")), "{hooks}");
+        }
+    }
+
     /// Whether the dracut module disables systemd's debug shell for this `iguana.conf`, and whether the file allows no
     /// shell.
     fn closes_debug_shell(rules: &str) -> (bool, bool) {

@@ -16,6 +16,7 @@ use crate::handover::Handover;
 use crate::machine::mounts;
 use crate::report::{Failure, Report, Stage};
 use config::cmdline::{OnFailure, Settings};
+use config::inheritance::Inheritance;
 use config::rules::Rules;
 use events::Decision;
 use rustix::process::{Pid, WaitOptions, wait};
@@ -52,11 +53,8 @@ pub(crate) enum Verdict {
     Failed(OnFailure),
 }
 
-/// The environment of the new system's init program.
-type Environment = Vec<(OsString, OsString)>;
-
 /// The main function of PID 1. `given` is what the kernel put into its environment, which it does not have any more.
-pub(crate) fn run(given: Environment) -> ExitCode {
+pub(crate) fn run(given: Vec<(OsString, OsString)>) -> ExitCode {
     let mounted = mounts::early();
     let report = Report::open();
     report.send_to_host();
@@ -64,8 +62,11 @@ pub(crate) fn run(given: Environment) -> ExitCode {
         report.say(format_args!("error: {error:#}"));
     }
     let rules = Rules::from_directory(Path::new(trust_directory::HOME)).ok();
-    let settings = settings(rules.as_ref(), &config::cmdline::read("/proc/cmdline"));
-    let environment = rules.map_or(Vec::new(), |rules| rules.allowed_variables(given));
+    let cmdline = config::cmdline::read("/proc/cmdline");
+    let settings = settings(rules.as_ref(), &cmdline);
+    // The kernel passed the words after `--` to this program; they are meant for the new system's init.
+    let arguments = std::env::args_os().skip(1).collect();
+    let inheritance = rules.map(|rules| rules.inheritance(arguments, given, &cmdline)).unwrap_or_default();
     let mut watchdog = Watchdog::new(settings.watchdog);
     let verdict = work(&mut watchdog, &report).unwrap_or_else(|error| {
         // Kill first: if memory is full, or processes are created without end, reporting would fail.
@@ -74,7 +75,7 @@ pub(crate) fn run(given: Environment) -> ExitCode {
         report.failure(&Failure::new(Stage::Boot, error));
         Verdict::Failed(settings.on_failure)
     });
-    carry_out(verdict, environment, &settings, &mut watchdog, &report);
+    carry_out(verdict, &inheritance, &settings, &mut watchdog, &report);
     loop {
         thread::park();
     }
@@ -92,7 +93,7 @@ fn work(watchdog: &mut Watchdog, report: &Report) -> anyhow::Result<Verdict> {
 
 fn carry_out(
     verdict: Verdict,
-    environment: Environment,
+    inheritance: &Inheritance,
     settings: &Settings,
     watchdog: &mut Watchdog,
     report: &Report,
@@ -101,7 +102,7 @@ fn carry_out(
         Verdict::HandOver(Handover::SwitchRoot { init }) => {
             watchdog.leave(After::System, report);
             report.drain(DRAIN_LIMIT);
-            let Err(error) = handover::switch_root(&init, environment, report);
+            let Err(error) = handover::switch_root(&init, inheritance, report);
             report.say(format_args!("error: cannot switch root: {error:#}"));
             on_failure(settings.on_failure, settings, watchdog, report);
         }

@@ -79,6 +79,21 @@ impl Initrd {
         Ok((initrd, Key::cached(&directory, "key")))
     }
 
+    /// An initrd that runs any workflow and image, and accepts two options of the command line.
+    pub fn with_allowed_options() -> Result<Initrd> {
+        let directory = cached("trust", "allowed-options", |directory| {
+            let trust = directory.join("trust");
+            fs::create_dir_all(&trust)?;
+            fs::write(trust.join("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)?;
+            fs::copy(Trust::lab()?.registries.context("none")?, trust.join("registries.conf"))?;
+            let rules =
+                "[command-line]\nallow = ['rd.iguana.control_url', 'rd.iguana.on_failure=poweroff']\n";
+            Ok(fs::write(trust.join("iguana.conf"), rules)?)
+        })?;
+        let options = ["--trust".into(), directory.join("trust").into()];
+        Initrd::build_by("allowed-options", Flavour::Cloud, &options)
+    }
+
     /// Builds the initrd, or takes it from the cache if programs, files and options are the same.
     fn build(name: &str, flavour: Flavour, trust: &Trust, options: &[OsString]) -> Result<Initrd> {
         Initrd::build_by(name, flavour, &[&trust.arguments(), options].concat())

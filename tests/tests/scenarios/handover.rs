@@ -4,6 +4,7 @@ use crate::{POWER_OFF, running};
 use anyhow::Result;
 use iguana_lab::disk::Disk;
 use iguana_lab::image::{Recipe, busybox_root, put};
+use iguana_lab::initrd::Initrd;
 use iguana_lab::scenario::Scenario;
 
 #[test]
@@ -235,5 +236,31 @@ jobs:
     boot.expect_all(&["the worker has <>", "the container has <>"])?;
     boot.expect("the new system has <here 1000000000000000 />")?;
     boot.ends()?;
+    Ok(())
+}
+
+#[test]
+fn the_new_system_does_not_see_words_that_the_trust_does_not_allow() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    busybox_root(root.path())?;
+    let init = b"#!/bin/sh\necho \"arguments <$*>\"\necho \"words <$(cat /proc/cmdline)>\"\npoweroff -f\n";
+    put(root.path(), "/sbin/init", 0o755, init)?;
+    let disk = Disk::ext4(16, "system", root.path())?;
+    let job = Recipe::script("echo /dev/vda /sysroot ro > /iguana/mountlist")?;
+    let scenario = Scenario::with(&Initrd::with_allowed_options()?).disk(&disk).job(job)?;
+    let mut boot = scenario
+        .append("net.ifnames=0 systemd.run=/bin/evil LD_PRELOAD=/evil.so \"x systemd.debug_shell\"")
+        .append("-- given --unit=rescue.target single")
+        .boot()?;
+    boot.expect("the new system does not see these words of the kernel command line: `")?;
+    boot.expect("arguments <given")?;
+    boot.expect("words <")?;
+    boot.ends()?;
+    let said = boot.said();
+    let words = said.split("words <").nth(1).and_then(|rest| rest.split('>').next()).unwrap_or_default();
+    assert!(words.contains("net.ifnames=0") && words.contains("-- given"), "{words}");
+    for hidden in ["systemd.", "LD_PRELOAD", "--unit", "single"] {
+        assert!(!words.contains(hidden), "{words}");
+    }
     Ok(())
 }

@@ -6,16 +6,17 @@ use crate::bounded;
 use crate::machine::{media, memory};
 use crate::report::Report;
 use anyhow::Context as _;
+use config::inheritance::Inheritance;
 use hint::WithHint as _;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, open, openat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, mount_move, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_move, mount_remount, unmount};
 use rustix::process::WaitOptions;
 use std::convert::Infallible;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -23,22 +24,27 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+use untrusted_fs::Directory;
 
 /// Mounts that are moved into the new system.
 const MOVED: &[&str] = &["/dev", "/proc", "/sys", "/run"];
+/// The kernel's command line, and the file in `/run` that covers it.
+const CMDLINE: &str = "/proc/cmdline";
+const COVER: &str = "iguana-cmdline";
+const COVER_MODE: u32 = 0o444;
 /// How long killed processes may take to exit.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// Levels of directories that are removed in one pass; each takes two descriptors, of which a process has at least 1024.
 const DEPTH_AT_ONCE: usize = 100;
 
-/// Ends the initrd and executes the new system's init program with this environment. Only PID 1 can do this.
+/// Ends the initrd and executes the new system's init program. Only PID 1 can do this.
 ///
 /// # Errors
 /// Returns only when it fails.
 pub(crate) fn switch_root(
     init: &str,
-    environment: Vec<(OsString, OsString)>,
+    inheritance: &Inheritance,
     report: &Report,
 ) -> anyhow::Result<Infallible> {
     end_other_processes();
@@ -46,14 +52,31 @@ pub(crate) fn switch_root(
     if let Err(error) = super::move_to_run() {
         report.warn(format_args!("cannot move `/run/iguana` out of its file system: {error:#}"));
     }
+    if let Some(text) = &inheritance.cmdline {
+        let words = inheritance.withheld.join("`, `");
+        report.warn(format_args!(
+            "the new system does not see these words of the kernel command line: `{words}`: the trust directory of this \
+             initrd does not allow them"
+        ));
+        cover_cmdline(text).with_context(|| format!("cannot hide them in `{CMDLINE}`"))?;
+    }
     let old_root = open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     enter_new_root(&targets()?)?;
     if is_memory(&old_root)? {
         empty_aside(&old_root)?;
     }
-    // The kernel passed the words after `--` to this program; they are meant for the new system's init.
-    let error = Command::new(init).args(std::env::args_os().skip(1)).env_clear().envs(environment).exec();
-    Err(error).with_context(|| format!("cannot execute `{init}`"))
+    let mut command = Command::new(init);
+    command.args(&inheritance.arguments).env_clear();
+    command.envs(inheritance.environment.iter().map(|(name, value)| (name, value)));
+    Err(command.exec()).with_context(|| format!("cannot execute `{init}`"))
+}
+
+/// Mounts this text over the kernel's command line. `/proc` and `/run` move into the new system, and the mount with them.
+fn cover_cmdline(text: &str) -> anyhow::Result<()> {
+    let run = Directory::open("/run")?;
+    run.replace(COVER, COVER_MODE, text.as_bytes())?;
+    mount_bind(Path::new("/run").join(COVER), CMDLINE)?;
+    Ok(mount_remount(CMDLINE, MountFlags::BIND | MountFlags::RDONLY, "")?)
 }
 
 /// Moves the mounts of the kernel into the new system, and the new system's root to `/`. If that fails, everything is moved
