@@ -1,9 +1,11 @@
 //! `iguana-init run` and `iguana-workflow` on a running system. The tests must be run by root.
 
+mod kernel_action;
+mod systemd;
+
 use anyhow::Result;
 use iguana_lab::image::Recipe;
 use iguana_lab::live::LiveSystem;
-use iguana_lab::payload;
 use iguana_lab::program;
 use iguana_lab::registry::Registry;
 use serde_json::json;
@@ -495,148 +497,5 @@ jobs:
     )?;
     let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
     assert_says(&output, 0, &["service server: ready after", "healthy", "job job: succeeded"]);
-    Ok(())
-}
-
-/// A Debian that boots. The unit that is left out has the lowest priority, and waits for other tests.
-fn debian_with_systemd() -> Result<Recipe> {
-    let recipe = Recipe::empty()?.tar(&payload::with_systemd()?);
-    let recipe = recipe.link("/etc/systemd/system/e2scrub_reap.service", "/dev/null")?;
-    Ok(recipe.set("Cmd", json!(["/sbin/init"])))
-}
-
-#[test]
-fn steps_run_beside_systemd_once_it_is_up() -> Result<()> {
-    let registry = Registry::plain()?;
-    registry.push_recipe(debian_with_systemd()?, "system")?;
-    let system = LiveSystem::new(registry)?;
-    let file = system.workflow(
-        "
-jobs:
-  inside:
-    container: REGISTRY/system
-    steps:
-      - run: |
-          echo \"it is $(cat /proc/1/comm), $(systemctl is-system-running)\"
-          cmp /etc/machine-id /iguana/machine-id && echo 'the ID is that of the machine'
-          systemctl is-enabled getty@tty1 || echo 'no login on the screen'
-      - run: systemd-run --wait --pipe --quiet cat /proc/self/cgroup
-  beside:
-    container: {image: REGISTRY/system, volumes: [shared:/shared]}
-    services:
-      system: {image: REGISTRY/system, privileged: false, volumes: [shared:/shared]}
-    steps: [{run: echo the job runs beside it}]
-  last:
-    container: REGISTRY/system
-    steps: [{run: systemctl reboot; sleep 60}, {run: echo not this}]
-",
-    )?;
-    let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
-    let expected = [
-        "job inside: its init system is up after",
-        "it is systemd, running",
-        "the ID is that of the machine",
-        "no login on the screen",
-        "0::/system.slice/run-",
-        "service system: ready after",
-        "job last: the container asked for `reboot` by reboot(2)",
-    ];
-    assert_says(&output, 0, &expected);
-    assert!(!text(&output).contains("not this"));
-    Ok(())
-}
-
-#[test]
-fn a_systemd_that_does_not_come_up_is_told_with_its_unit() -> Result<()> {
-    let registry = Registry::plain()?;
-    let unit = "[Service]\nType=oneshot\nExecStart=/bin/sleep 1000\nTimeoutStartSec=infinity\n";
-    let image = debian_with_systemd()?.file("/etc/systemd/system/hang.service", 0o644, unit)?;
-    let wanted = "/etc/systemd/system/multi-user.target.wants/hang.service";
-    registry.push_recipe(image.link(wanted, "../hang.service")?, "system")?;
-    let system = LiveSystem::new(registry)?;
-    let file = system
-        .workflow("jobs: {a: {container: REGISTRY/system, timeout: 40s, steps: [{run: echo not this}]}}")?;
-    let output = system.run(&program("iguana-init"), "iguana-init", &["run", &file])?;
-    let expected = [
-        "why: its init system was not up within",
-        "systemd is `starting`, and waits for `hang.service`",
-        "hint: mend or mask the unit",
-    ];
-    assert_says(&output, 1, &expected);
-    Ok(())
-}
-
-/// Only where PID 1 is that of a container: elsewhere it would be the end of the machine.
-const REBOOT: &str = "#!/bin/sh\n[ \"$(cat /proc/1/comm)\" = iguana-containe ] && $1 -f\n";
-
-/// The output of a run, and the kernel action that it leaves behind.
-fn asking(workflow: &str) -> Result<Output> {
-    let registry = Registry::plain()?;
-    registry.push_recipe(Recipe::script("true")?.file("/bin/ask", 0o755, REBOOT)?, "tool")?;
-    let system = LiveSystem::new(registry)?;
-    let file = system.workflow(workflow)?;
-    let init = program("iguana-init");
-    let script = format!(
-        "timeout 60 {} run {file}; echo ended with $?; echo \"action: $(cat /iguana/kernelAction)\"",
-        init.display()
-    );
-    system.run("/bin/sh".as_ref(), "sh", &["-c", &script])
-}
-
-#[test]
-fn a_container_that_reboots_means_the_kernel_action() -> Result<()> {
-    let output = asking(
-        "
-jobs:
-  own: {container: {image: REGISTRY/tool, command: [ask, poweroff]}}
-  later: {needs: own, container: {image: REGISTRY/tool, command: [echo, a later job runs]}}
-",
-    )?;
-    let expected = [
-        "job own: the container asked for `poweroff` by reboot(2): after the last job",
-        "a later job runs",
-        "ended with 0",
-        "action: poweroff",
-    ];
-    assert_says(&output, 0, &expected);
-    Ok(())
-}
-
-#[test]
-fn a_step_or_a_service_that_reboots_ends_its_job() -> Result<()> {
-    let output = asking(
-        "
-jobs:
-  step:
-    container: REGISTRY/tool
-    steps: [{run: 'echo poweroff > /iguana/kernelAction; ask reboot'}, {run: echo not this}]
-",
-    )?;
-    assert_says(&output, 0, &["job step: succeeded", "ended with 0", "action: reboot"]);
-    assert!(!text(&output).contains("not this"));
-    let output = asking(
-        "
-jobs:
-  waiting:
-    container: {image: REGISTRY/tool, command: [sleep, '1000']}
-    services: {backend: {image: REGISTRY/tool, command: [sh, -c, sleep 1; ask reboot], restart: always}}
-",
-    )?;
-    let expected = ["the service `backend` asked for `reboot`", "ended with 0", "action: reboot"];
-    assert_says(&output, 0, &expected);
-    Ok(())
-}
-
-#[test]
-fn a_container_that_may_not_hand_over_cannot_reboot() -> Result<()> {
-    let output =
-        asking("jobs: {own: {container: {image: REGISTRY/tool, handover: false, command: [ask, reboot]}}}")?;
-    let expected = [
-        "why: ended when it asked for `reboot` by reboot(2): its container may not hand over",
-        "`handover: true`",
-        "ended with 1",
-    ];
-    assert_says(&output, 0, &expected);
-    assert!(!text(&output).contains("action: reboot"));
     Ok(())
 }
