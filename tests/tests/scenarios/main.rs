@@ -4,6 +4,7 @@
 
 mod build;
 mod bundle;
+mod compatibility;
 mod consoles;
 mod containers;
 mod contract;
