@@ -359,6 +359,9 @@ fn contract_env(hostname: &str, new_root: &Path) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
+    const OF_STEPS: [&str; 5] =
+        ["/run/iguana", "/run/iguana/output", "/run/iguana/env", "/run/iguana/path", "/run/iguana/summary"];
+
     fn targets(plan: &Plan) -> Vec<String> {
         plan.all_mounts(&[], false).iter().map(|mount| mount.target.display().to_string()).collect()
     }
@@ -372,8 +375,7 @@ mod tests {
         let modules = Mount::modules().target.display().to_string();
         let machine = ["/dev", "/sys", "/dev/shm", "/dev/mqueue", &modules];
         let shared = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/iguana"];
-        let of_steps = ["/run/iguana", "/run/iguana/output"];
-        assert_eq!(targets(&plan), [&machine[..], &shared, &of_steps].concat());
+        assert_eq!(targets(&plan), [&machine[..], &shared, &OF_STEPS].concat());
     }
 
     #[test]
@@ -390,10 +392,7 @@ mod tests {
         let targets = targets(&plan);
         let first = targets.iter().position(|target| target == "/run").unwrap();
         let last = targets.iter().rposition(|target| target == "/run").unwrap();
-        assert!(
-            first < last && targets.ends_with(&["/run/iguana".into(), "/run/iguana/output".into()]),
-            "{targets:?}"
-        );
+        assert!(first < last && targets.ends_with(&OF_STEPS.map(String::from)), "{targets:?}");
     }
 
     #[test]

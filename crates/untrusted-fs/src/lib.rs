@@ -52,13 +52,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Attempts to resolve a path with `..`. Each fails if anyone on the machine renames a file or mounts something during
-/// the few hundred nanoseconds that it takes (openat2(2), `EAGAIN`); against a program that does nothing else, one of
-/// ten does.
-const ATTEMPTS_LIMIT: usize = 1000;
+/// How long a path with `..` is tried again. Each attempt fails if anyone on the machine renames a file or mounts
+/// something during the few hundred nanoseconds that it takes (openat2(2), `EAGAIN`); against a program that does
+/// nothing else, one of ten does, and more of a long path.
+const ATTEMPTS_LIMIT: Duration = Duration::from_secs(2);
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -235,11 +236,8 @@ impl Directory {
     fn resolve(&self, path: &Path, flags: OFlags, links: Links) -> Result<OwnedFd> {
         let below = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = || openat2(&self.descriptor, below, flags, Mode::empty(), links.resolve());
-        let mut found = resolve();
-        for _ in 1..ATTEMPTS_LIMIT {
-            if found.as_ref().err() != Some(&Errno::AGAIN) {
-                break;
-            }
+        let (start, mut found) = (Instant::now(), resolve());
+        while found.as_ref().err() == Some(&Errno::AGAIN) && start.elapsed() < ATTEMPTS_LIMIT {
             found = resolve();
         }
         found.map_err(|errno| self.error(path, Cause::resolving(errno, links)))

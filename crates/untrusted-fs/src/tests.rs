@@ -278,7 +278,7 @@ fn renames_by_others_do_not_prevent_that_a_path_is_found() {
     std::fs::create_dir(scratch.at("etc")).unwrap();
     std::fs::write(scratch.at("usr/lib/os-release"), "ID=test").unwrap();
     // The more `..`, the longer it takes.
-    let target = format!("{}../usr/lib/os-release", "../etc/".repeat(40));
+    let target = format!("{}../usr/lib/os-release", "../etc/".repeat(10));
     symlink(target, scratch.at("etc/os-release")).unwrap();
     std::fs::write(other.path().join("a"), "").unwrap();
     let directory = scratch.directory();
@@ -289,7 +289,7 @@ fn renames_by_others_do_not_prevent_that_a_path_is_found() {
                 std::fs::rename(other.path().join("b"), other.path().join("a")).unwrap();
             }
         });
-        let failed = (0..50_000).find_map(|_| directory.locate("etc/os-release", Links::Inside).err());
+        let failed = (0..10_000).find_map(|_| directory.locate("etc/os-release", Links::Inside).err());
         ended.store(true, Ordering::Relaxed);
         assert!(failed.is_none(), "{failed:?}");
     });

@@ -17,10 +17,11 @@ exec "$@"
 
 /// Images and volumes stay in the system's directory. `cgroupfs` and disabled events avoid systemd. crun passes on
 /// all open descriptors, possibly a lock of the test run, so they are closed. podman has its own locks in `/dev/shm`,
-/// and leaves cgroups behind.
+/// and leaves cgroups behind. Some machines have nothing mounted at `/dev/mqueue`.
 const SETUP: &str = r#"
 exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 mount -t tmpfs tmpfs /dev/shm
+mountpoint -q /dev/mqueue || mount -t mqueue -o nosuid,nodev,noexec mqueue /dev/mqueue
 engine() {
     podman --root "$ROOM/podman" --runroot /run/podman --storage-driver overlay \
         --cgroup-manager cgroupfs --events-backend none "$@"

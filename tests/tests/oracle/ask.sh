@@ -110,7 +110,7 @@ mounts() {
     for at in / /proc /dev /dev/pts /dev/shm /dev/mqueue /sys /sys/fs/cgroup /run /tmp; do
         answer "mount, $at" "$(describe_mount $at)"
     done
-    for at in /run/.containerenv /run/secrets /iguana /run/iguana /run/iguana/output /etc/resolv.conf /etc/hosts /etc/hostname; do
+    for at in /run/.containerenv /run/secrets /iguana /run/iguana /run/iguana/output /run/iguana/env /run/iguana/path /run/iguana/summary /etc/resolv.conf /etc/hosts /etc/hostname; do
         answer "mount, $at" "$(mount_flags $at)"
     done
     answer 'mounts elsewhere' "$(cut -d ' ' -f 5 /proc/self/mountinfo |

@@ -13,7 +13,7 @@ const SWAPS: &str = "/proc/swaps";
 const MOUNTS: &str = "/proc/self/mountinfo";
 const BLOCK_DEVICES: &str = "/sys/block";
 /// Mounts here move to the new system, or are its own or Iguana's.
-const KEPT: &[&str] = &["/dev", "/proc", "/sys", "/run", "/sysroot", "/iguana", "/lib/modules"];
+const KEPT: &[&str] = &["/dev", "/proc", "/sys", "/run", "/sysroot", exchange::SHARED, "/lib/modules"];
 /// Swap in compressed memory, which only Iguana uses; it ends with the switch of the root.
 const OWN_SWAP: &str = "/dev/zram";
 
