@@ -41,6 +41,12 @@ impl Secrets {
         has_room
     }
 
+    /// The same values, to which values can be added without effect on these.
+    #[must_use]
+    pub fn separate(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.values().clone())))
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

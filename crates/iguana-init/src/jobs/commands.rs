@@ -1,6 +1,7 @@
 //! The workflow commands that the programs of a job write: lines such as `::group::TITLE`.
 
 use crate::report::Report;
+use printable::Secrets;
 use runtime::Shown;
 use std::sync::{Mutex, PoisonError};
 use workflow::Command;
@@ -9,6 +10,7 @@ use workflow::Command;
 pub(super) struct Commands {
     job: String,
     report: Report,
+    secrets: Secrets,
     state: Mutex<State>,
 }
 
@@ -21,8 +23,9 @@ struct State {
 }
 
 impl Commands {
-    pub(super) fn new(job: &str, report: &Report) -> Self {
-        Self { job: job.into(), report: report.clone(), state: Mutex::default() }
+    /// `secrets` are those to which the job adds.
+    pub(super) fn new(job: &str, report: &Report, secrets: Secrets) -> Self {
+        Self { job: job.into(), report: report.clone(), secrets, state: Mutex::default() }
     }
 
     /// Carries out the command in a line, and returns what is shown in its place.
@@ -57,7 +60,7 @@ impl Commands {
     }
 
     fn hide(&self, value: &str) {
-        if !self.report.secrets().add(value) {
+        if !self.secrets.add(value) {
             let why = "it is too long, or there are too many";
             self.report.warn(format_args!("job {}: a value of `::add-mask` is not hidden: {why}", self.job));
         }
@@ -95,7 +98,7 @@ mod tests {
     fn commands_of_github_are_carried_out_or_warned_about() {
         let mut log = tempfile::NamedTempFile::new().unwrap();
         let report = Report::to_log(log.path());
-        let commands = Commands::new("install", &report);
+        let commands = Commands::new("install", &report, report.secrets());
         let instead = |text: &str| Shown::Instead(text.into());
         for (line, expected) in [
             ("::group::Disks", instead("> Disks")),

@@ -2,6 +2,7 @@
 
 use super::Setup;
 use super::images::Pulled;
+use super::job_output::Hides;
 use super::scope::{Scope, StringMap};
 use anyhow::Context as _;
 use exchange::StepFile;
@@ -81,6 +82,14 @@ fn ipc(job: &str, container: &workflow::Container, setup: &Setup) -> Ipc {
         workflow::Ipc::Machine => return Ipc::Machine,
     };
     Ipc::Shared(setup.store.join("ipc").join(format!("{job}.{shared_by}")))
+}
+
+/// Where values are hidden that the job asks to hide: everywhere only if it has no container with fewer rights.
+pub(super) fn hides(job: &workflow::Job, setup: &Setup) -> Hides {
+    match job.containers().all(|container| Rights::of(container, setup).privileged) {
+        true => Hides::Everywhere,
+        false => Hides::OwnOutput,
+    }
 }
 
 /// What a container may do beyond its own files and volumes.

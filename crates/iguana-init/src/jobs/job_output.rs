@@ -21,8 +21,18 @@ const SUMMARY_LIMIT: usize = 100;
 pub(super) struct JobOutput {
     job: String,
     report: Report,
+    secrets: Secrets,
     lines: Arc<Mutex<Lines>>,
     commands: Arc<Commands>,
+}
+
+/// Whose secrets a job adds to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hides {
+    /// Those of the whole boot.
+    Everywhere,
+    /// Its own: a container with fewer rights must not make the messages of others unreadable.
+    OwnOutput,
 }
 
 #[derive(Default)]
@@ -35,9 +45,13 @@ struct Lines {
 }
 
 impl JobOutput {
-    pub(super) fn new(job: &str, report: &Report) -> Self {
-        let commands = Arc::new(Commands::new(job, report));
-        Self { job: job.into(), report: report.clone(), lines: Arc::default(), commands }
+    pub(super) fn new(job: &str, report: &Report, hides: Hides) -> Self {
+        let secrets = match hides {
+            Hides::Everywhere => report.secrets(),
+            Hides::OwnOutput => report.secrets().separate(),
+        };
+        let commands = Arc::new(Commands::new(job, report, secrets.clone()));
+        Self { job: job.into(), report: report.clone(), secrets, lines: Arc::default(), commands }
     }
 
     /// Adds a line.
@@ -61,14 +75,14 @@ impl JobOutput {
         self.commands.carry_out(line)
     }
 
-    /// The values that are not shown.
+    /// The values that are not shown in its output.
     pub(super) fn secrets(&self) -> Secrets {
-        self.report.secrets()
+        self.secrets.clone()
     }
 
     /// Shows what a program wrote as a summary.
     pub(super) fn show_summary(&self, summary: &str) {
-        for line in summary.lines() {
+        for line in self.secrets.hide(summary).lines() {
             let shown = {
                 let mut lines = self.lines();
                 lines.summarized += 1;
@@ -112,7 +126,7 @@ mod tests {
     #[test]
     fn the_log_has_the_first_lines_and_a_failure_the_last_ones() {
         let mut log = tempfile::NamedTempFile::new().unwrap();
-        let output = JobOutput::new("install", &Report::to_log(log.path()));
+        let output = JobOutput::new("install", &Report::to_log(log.path()), Hides::Everywhere);
         output.add("the first one");
         (0..20_000).for_each(|number| output.add(&format!("line {number} of many others that say nothing")));
         output.add("");
@@ -127,9 +141,23 @@ mod tests {
     }
 
     #[test]
+    fn a_job_with_fewer_rights_hides_values_only_in_its_own_output() {
+        let mut log = tempfile::NamedTempFile::new().unwrap();
+        let report = Report::to_log(log.path());
+        report.secrets().add("s3cret");
+        let output = JobOutput::new("unprivileged", &report, Hides::OwnOutput);
+        output.carry_out("::add-mask::e");
+        assert_eq!(output.secrets().hide("the s3cret"), "th*** ***");
+        report.warn("the disk is broken, s3cret");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut log, &mut text).unwrap();
+        assert!(text.contains("the disk is broken, ***"), "{text}");
+    }
+
+    #[test]
     fn a_summary_is_shown_up_to_a_limit() {
         let mut log = tempfile::NamedTempFile::new().unwrap();
-        let output = JobOutput::new("install", &Report::to_log(log.path()));
+        let output = JobOutput::new("install", &Report::to_log(log.path()), Hides::Everywhere);
         output.show_summary("# Installed\n");
         output.show_summary(&"line\n".repeat(10_000));
         let mut text = String::new();
@@ -141,7 +169,7 @@ mod tests {
     #[test]
     fn many_empty_lines_fill_no_log() {
         let log = tempfile::NamedTempFile::new().unwrap();
-        let output = JobOutput::new("install", &Report::to_log(log.path()));
+        let output = JobOutput::new("install", &Report::to_log(log.path()), Hides::Everywhere);
         (0..20_000).for_each(|_| output.add(""));
         (0..20_000).for_each(|_| output.add("\"\\\u{200b}"));
         assert!(log.as_file().metadata().unwrap().len() < LOG_LIMIT as u64);

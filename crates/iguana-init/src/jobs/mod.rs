@@ -193,7 +193,7 @@ impl Runner<'_> {
         let (services, started) = self.start_services(id, job, scope, &alarm);
         let ended = match started {
             Ok(()) => {
-                let output = JobOutput::new(id, self.report);
+                let output = JobOutput::new(id, self.report, containers::hides(job, self.setup));
                 let ended = self.run_attached(id, job, scope, &alarm, &output, attempt).at(Stage::Job);
                 ended.map_err(|failure| failure.with_output(output.last_lines()))
             }
