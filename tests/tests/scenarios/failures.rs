@@ -60,6 +60,7 @@ fn control_file_that_does_not_exist() -> Result<()> {
 }
 
 #[test]
+#[ignore = "long"]
 fn control_file_that_never_arrives() -> Result<()> {
     let web_server = WebServer::plain()?;
     let scenario = fetching(&web_server.silence("/silent.yaml"))?;

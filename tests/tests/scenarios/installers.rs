@@ -142,6 +142,7 @@ jobs:
 
 /// Debian's programs, without any option for it but the image's own volume.
 #[test]
+#[ignore = "long"]
 fn buildah_podman_and_bubblewrap_run_in_a_privileged_container() -> Result<()> {
     let script = "#!/bin/sh
 exec 2>&1
