@@ -21,7 +21,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use untrusted_fs::Directory;
+use untrusted_fs::{Directory, remove_access_lists};
 
 /// Bytes of the largest extended attribute, and of the longest list of their names: xattr(7).
 const ATTRIBUTES_LIMIT: usize = 64 << 10;
@@ -105,6 +105,8 @@ fn move_out(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> anyhow::Result<()> {
         renameat(from, &name, to, &name).with_context(|| format!("`{}`", name.display()))?;
     }
     fchown(to, Some(Uid::from_raw(what.st_uid)), Some(Gid::from_raw(what.st_gid)))?;
+    // After the change of the owner: the previous one could set new lists.
+    remove_access_lists(to)?;
     fchmod(to, Mode::from_raw_mode(what.st_mode & 0o7777))?;
     let (mut list, mut value) = (vec![0; ATTRIBUTES_LIMIT], vec![0; ATTRIBUTES_LIMIT]);
     let length = flistxattr(from, &mut list)?;
@@ -207,5 +209,28 @@ mod tests {
         let after = fs::metadata(target.join("d")).unwrap();
         assert_eq!((after.mode() & 0o777, after.mtime_nsec()), (0o700, before.mtime_nsec()));
         assert!(!is_opaque(Directory::open(target.join("o")).unwrap().as_fd()).unwrap());
+    }
+
+    /// The access control list (`linux/posix_acl_xattr.h`) that gives everything to the user `nobody`.
+    fn list_for_nobody() -> Vec<u8> {
+        let entries = [(1_u16, u32::MAX), (2, 65534), (4, u32::MAX), (0x10, u32::MAX), (0x20, u32::MAX)];
+        let entry = |(tag, id): (u16, u32)| [&tag.to_le_bytes()[..], &[7, 0], &id.to_le_bytes()].concat();
+        [vec![2, 0, 0, 0], entries.into_iter().flat_map(entry).collect()].concat()
+    }
+
+    #[test]
+    fn access_control_lists_of_the_target_do_not_stay() {
+        let room = tempfile::tempdir_in("/dev/shm").unwrap();
+        let from = layer(room.path(), "from", &["d/"]);
+        fs::create_dir(room.path().join("target")).unwrap();
+        let target = Directory::open(room.path().join("target")).unwrap();
+        let lists = ["system.posix_acl_default", "system.posix_acl_access"];
+        for list in lists {
+            fsetxattr(target.as_fd(), list, &list_for_nobody(), XattrFlags::empty()).unwrap();
+        }
+        move_out(from.as_fd(), target.as_fd()).unwrap();
+        for list in lists {
+            assert_eq!(fgetxattr(target.as_fd(), list, &mut [0; 100][..]), Err(Errno::NODATA), "{list}");
+        }
     }
 }

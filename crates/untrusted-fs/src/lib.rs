@@ -40,7 +40,7 @@ pub use locate::{Located, Regions};
 pub use path::{
     open_block_device, open_file, open_in_its_directory, open_in_place, open_to_change, read_file,
 };
-pub use write::{NewFile, Scratch};
+pub use write::{NewFile, Scratch, remove_access_lists};
 
 use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{

@@ -294,3 +294,27 @@ fn renames_by_others_do_not_prevent_that_a_path_is_found() {
         assert!(failed.is_none(), "{failed:?}");
     });
 }
+
+/// The access control list (`linux/posix_acl_xattr.h`) that gives everything to the user `nobody`.
+fn list_for_nobody() -> Vec<u8> {
+    let entries = [(1_u16, u32::MAX), (2, 65534), (4, u32::MAX), (0x10, u32::MAX), (0x20, u32::MAX)];
+    let entry = |(tag, id): (u16, u32)| [&tag.to_le_bytes()[..], &[7, 0], &id.to_le_bytes()].concat();
+    [vec![2, 0, 0, 0], entries.into_iter().flat_map(entry).collect()].concat()
+}
+
+#[test]
+fn a_new_directory_inherits_no_access_control_list() {
+    use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
+    let scratch = Scratch::new();
+    let directory = scratch.directory();
+    let set = |list| fsetxattr(&directory, list, &list_for_nobody(), XattrFlags::empty());
+    if set("system.posix_acl_default") == Err(Errno::NOTSUP) {
+        eprintln!("passed over: this file system has no access control lists");
+        return;
+    }
+    let made = directory.create_directory("new", 0o775).unwrap();
+    for list in ["system.posix_acl_default", "system.posix_acl_access"] {
+        assert_eq!(fgetxattr(&made, list, &mut [0; 100][..]), Err(Errno::NODATA), "{list}");
+    }
+    assert_eq!(fstat(&made).unwrap().st_mode & 0o7777, 0o775);
+}

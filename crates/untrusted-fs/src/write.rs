@@ -1,9 +1,10 @@
 //! Creates and replaces files where untrusted parties can write, too.
 
 use crate::{Cause, Directory, Error, Links, Result};
+use rustix::fd::AsFd;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, fstat, fsync, mkdirat, mknodat, openat, renameat,
-    renameat_with, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, fremovexattr, fstat, fsync, mkdirat, mknodat,
+    openat, renameat, renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -28,6 +29,20 @@ const DEPTH_AT_ONCE: usize = 64;
 /// Passes over a tree that is deeper than that: enough for four million nested directories, which take gigabytes. A
 /// process that keeps making directories cannot block the removal forever.
 const ROUNDS_LIMIT: usize = 1 << 16;
+
+/// Removes the access control lists of a directory: its own, and the one that new files in it would inherit (acl(5)).
+///
+/// # Errors
+/// When the file system refuses; not when it knows no such lists.
+pub fn remove_access_lists(directory: impl AsFd) -> std::result::Result<(), Errno> {
+    for list in ["system.posix_acl_default", "system.posix_acl_access"] {
+        match fremovexattr(&directory, list) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
 
 /// A new file with a random name, which is renamed when it is complete. It is removed when dropped before that.
 #[derive(Debug)]
@@ -113,7 +128,8 @@ impl Directory {
         Ok(fifo.into())
     }
 
-    /// Creates a directory that must not exist yet, with exactly this mode.
+    /// Creates a directory that must not exist yet, with exactly this mode: it inherits no access control list (acl(5)) of
+    /// this one, and passes none on.
     ///
     /// # Errors
     /// When `name` is not a single name, exists already, or cannot be created.
@@ -121,7 +137,8 @@ impl Directory {
         let name = self.single(name.as_ref())?;
         mkdirat(self, name, Mode::RWXU).map_err(|errno| self.error(Path::new(name), errno))?;
         let made = self.directory(name, Links::Refuse)?;
-        fchmod(&made, Mode::from_raw_mode(mode)).map_err(|errno| self.error(Path::new(name), errno))?;
+        let limited = remove_access_lists(&made).and_then(|()| fchmod(&made, Mode::from_raw_mode(mode)));
+        limited.map_err(|errno| self.error(Path::new(name), errno))?;
         Ok(made)
     }
 

@@ -32,8 +32,8 @@ use oci_reference::digest::Digest;
 use root::{Purpose, Root, kind, make_opaque, make_whiteout, open_directory, relative, stat};
 use rustix::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fremovexattr, fstatvfs, ftruncate, linkat, makedev, mknodat,
-    openat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, fchmod, fstatvfs, ftruncate, linkat, makedev, mknodat, openat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +44,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use untrusted_fs::{Cause, Directory};
+use untrusted_fs::{Cause, Directory, remove_access_lists};
 use work::steps_of_path;
 
 /// Prefix of a file that hides its namesake in the lower layers (layer.md, "Whiteouts").
@@ -142,7 +142,8 @@ fn check_count(entries: u64) -> anyhow::Result<()> {
 
 /// The steps that an entry takes, besides those for its content and for links on its path.
 fn steps_of(name: &[u8], entry: &ArchiveEntry) -> u64 {
-    1 + entry.xattrs.len() as u64 + steps_of_path(name.len() + entry.link.len())
+    let pieces = entry.pieces.as_ref().map_or(0, Vec::len);
+    1 + (entry.xattrs.len() + pieces) as u64 + steps_of_path(name.len() + entry.link.len())
 }
 
 struct Unpacker<'a> {
@@ -185,8 +186,8 @@ enum DirectoryState {
 impl<'a> Unpacker<'a> {
     fn new(root: Root<'a>) -> anyhow::Result<Self> {
         // New files must not inherit properties of a directory that existed before.
+        remove_access_lists(root.as_fd()).context("cannot remove the directory's access control lists")?;
         fchmod(root.as_fd(), Mode::RWXU).context("cannot set the directory's mode")?;
-        let _ = fremovexattr(root.as_fd(), "system.posix_acl_default");
         let directories = BTreeMap::from([(PathBuf::new(), DirectoryState::Implied)]);
         Ok(Self {
             root,

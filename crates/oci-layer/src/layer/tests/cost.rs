@@ -103,6 +103,15 @@ fn the_work_of_unpacking_all_layers_is_limited() {
     refused(megabyte(), 60);
     refused(Tar::new().pax(&[("path", "./".repeat(2000).as_bytes())]).directory("d"), 15);
     refused(Tar::new().pax(&vec![("SCHILY.xattr.user.a", &b"x"[..]); 20]).file("f", ""), 0);
+    // Each piece of a sparse file is written on its own.
+    let pieces = |count: usize| {
+        let map: String = (0..count).map(|at| format!("{},1,", 2 * at)).collect();
+        let records: [(&str, &[u8]); 2] =
+            [("GNU.sparse.size", b"100000"), ("GNU.sparse.map", map.as_bytes())];
+        Tar::new().pax(&records).file("f", &"x".repeat(count))
+    };
+    pieces(1000).unpack_within(Work::within(1010)).1.unwrap();
+    refused(pieces(1000), 1000);
     // All layers of an image share it.
     let work = Work::within(100);
     let unpack = |tar: Tar| {
