@@ -10,13 +10,14 @@ use crate::report::Report;
 use anyhow::Context as _;
 use hint::WithHint as _;
 use rustix::fd::{AsRawFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount, unmount,
 };
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sys::LoopPart;
@@ -182,10 +183,7 @@ fn spread(entry: &MountEntry, mounted: Mounted) -> anyhow::Result<Mounted> {
 
 /// A loop device with the file that a line names.
 fn loop_device(entry: &MountEntry, part: LoopPart) -> anyhow::Result<(PathBuf, File)> {
-    let opened = located(entry)?;
-    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    let file = OpenOptions::new().read(true).write(part.is_writable).open(path)?;
-    anyhow::ensure!(file.metadata()?.is_file(), "it is not a file");
+    let file = opened_file(&located(entry)?, part.is_writable)?;
     let control = File::open("/dev/loop-control").context("this kernel has no loop devices")?;
     let device = PathBuf::from(format!("/dev/loop{}", sys::free_loop_device(&control)?));
     let opened = OpenOptions::new().read(true).write(part.is_writable).open(&device)?;
@@ -193,6 +191,15 @@ fn loop_device(entry: &MountEntry, part: LoopPart) -> anyhow::Result<(PathBuf, F
         .with_context(|| format!("cannot set up `{}`", device.display()))?;
     // Without a mount, the device is detached from the file as soon as nothing has it open.
     Ok((device, opened))
+}
+
+/// Opens what was found with `O_PATH`. It is a file before it is opened, because whoever wrote the disk may have put a
+/// FIFO or a device node there, and opening these may wait forever.
+fn opened_file(found: &OwnedFd, is_writable: bool) -> anyhow::Result<File> {
+    let kind = FileType::from_raw_mode(fstat(found)?.st_mode);
+    anyhow::ensure!(kind == FileType::RegularFile, "it is not a file");
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    Ok(OpenOptions::new().read(true).write(is_writable).custom_flags(libc::O_NONBLOCK).open(path)?)
 }
 
 /// What a line names. A path below the new root is resolved as the new system will resolve it.
@@ -291,7 +298,21 @@ impl Mountpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounded;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn only_a_file_of_a_disk_is_opened_for_a_loop_device() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("file"), "").unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, home.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0)
+            .unwrap();
+        let root = Directory::open(home.path()).unwrap();
+        let opened = move |name| opened_file(&root.locate(name, Links::Inside)?, false);
+        assert!(opened("file").is_ok());
+        let of_fifo = bounded::within(std::time::Duration::from_secs(10), move || opened("fifo"));
+        assert_eq!(of_fifo.expect("it waits for a writer").unwrap_err().to_string(), "it is not a file");
+    }
 
     #[test]
     fn a_mountpoint_is_below_the_new_root_wherever_its_links_lead() {

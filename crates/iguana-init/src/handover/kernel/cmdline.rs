@@ -15,6 +15,8 @@ const GRUB_VARIABLES: &[&str] = &["grub2/grubenv", "grub/grubenv"];
 const GRUB_BLOCK: usize = 1024;
 /// Words of a command line that are read; the kernel takes 2 KiB of characters.
 const WORDS_LIMIT: usize = 2048;
+/// Bytes of a command line from which on no more is expanded: one word of a menu may have thousands of variables.
+const EXPANDED_LIMIT: usize = 64 << 10;
 /// GRUB commands that name a kernel and its command line.
 pub(super) const GRUB_COMMANDS: &[&str] = &["linux", "linuxefi", "linux16"];
 
@@ -43,8 +45,12 @@ fn in_menu(menu: &str, kernel: &str) -> Option<String> {
 pub(super) fn without_variables(cmdline: &str, place: &SearchLocation) -> String {
     // Read only once, however many variables there are.
     let block = environment_block(place);
-    let mut words = Vec::new();
+    let (mut words, mut length) = (Vec::<String>::new(), 0);
     for word in cmdline.split_ascii_whitespace().take(WORDS_LIMIT) {
+        length += words.last().map_or(0, String::len);
+        if length > EXPANDED_LIMIT {
+            break;
+        }
         match word.contains('$') {
             false => words.push(word.to_owned()),
             true => words.extend(Some(expanded(word, &block)).filter(|word| !word.is_empty())),
@@ -58,6 +64,9 @@ fn expanded(word: &str, block: &str) -> String {
     let mut parts = word.split('$');
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
+        if text.len() > EXPANDED_LIMIT {
+            break;
+        }
         let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
         let braced = part.strip_prefix('{').and_then(|inner| inner.split_once('}'));
         let (name, rest) = braced
@@ -131,6 +140,15 @@ mod tests {
         assert_eq!(without_variables("a $x b", &directory(&[]).1), "a b");
         let (_home, place) = directory(&[("grub/grubenv", "id=7\nname=x\n")]);
         assert_eq!(without_variables("root=UUID=$id-${name}y a=$none;b $", &place), "root=UUID=7-xy a=;b");
+    }
+
+    #[test]
+    fn a_word_of_many_variables_is_bounded() {
+        let (_home, place) = directory(&[("grub/grubenv", &format!("a={}", "x".repeat(1000)))]);
+        for many in ["$a".repeat(200_000), "$a$a$a$a$a$a$a$a$a$a ".repeat(2000)] {
+            let length = without_variables(&many, &place).len();
+            assert!((EXPANDED_LIMIT..2 * EXPANDED_LIMIT).contains(&length), "{length}");
+        }
     }
 
     #[test]
