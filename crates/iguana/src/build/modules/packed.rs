@@ -13,7 +13,7 @@ use std::fs;
 use std::path::Path;
 
 /// Changes whenever the same modules are packed differently, for the cache: with kmod's binary indexes and static nodes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Modules that the kernel needs to mount the image.
 const MOUNTERS: [&str; 2] = ["loop", "squashfs"];
@@ -70,15 +70,15 @@ impl Packed {
 }
 
 /// The cache key, which changes whenever the packed modules would. It has sizes and times, which the owner of a
-/// directory can set to any value. So an image made from another user's directory must never have the key of this
-/// machine's own.
+/// directory can set to any value, and a path that another mount namespace may have as well. So it has what identifies
+/// each file, too: an image made from another user's files must never have the key of this machine's own.
 fn key(source: &ModuleTree, release: &str, wanted: &[String]) -> Digest {
     let place = source.place();
     let mut text =
         format!("{FORMAT}\n{place:?}\n{release}\n{:?}\n{MOUNTERS:?}\n{wanted:?}\n", squashfs::OPTIONS);
     for file in source.files().values() {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{} {} {}", file.stored, file.size, file.mtime);
+        let _ = writeln!(text, "{} {} {} {:?}", file.stored, file.size, file.mtime, file.identity);
     }
     text.push_str(source.builtin_text());
     Digest::of(text.as_bytes())
@@ -143,10 +143,39 @@ mod tests {
             ModuleTree::open(&directory).unwrap()
         };
         let (ours, others) = (source("ours", b"good"), source("others", b"evil"));
-        assert_eq!(ours.files(), others.files(), "the same names, sizes and times");
+        let shown = |source: &ModuleTree| {
+            let files = source.files().values();
+            files.map(|file| (file.stored.clone(), file.size, file.mtime)).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&ours), shown(&others), "the same names, sizes and times");
         let of = |source: &ModuleTree| key(source, "6.1", &["a".into()]);
         assert_ne!(of(&ours), of(&others));
         std::os::unix::fs::symlink("ours", home.path().join("link")).unwrap();
         assert_eq!(of(&ours), of(&ModuleTree::open(&home.path().join("link")).unwrap()));
+    }
+
+    #[test]
+    fn other_files_at_the_same_path_are_never_reused_from_the_cache() {
+        let home = tempfile::tempdir().unwrap();
+        let place = home.path().join("modules");
+        let make = |module: &[u8]| {
+            fs::create_dir_all(place.join("kernel")).unwrap();
+            fs::write(place.join("modules.builtin"), "").unwrap();
+            fs::write(place.join("kernel/a.ko"), module).unwrap();
+            let file = fs::File::open(place.join("kernel/a.ko")).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        };
+        make(b"good");
+        let ours = ModuleTree::open(&place).unwrap();
+        // As in another mount namespace, which `/proc/PID/root` leads to: the same path and other files.
+        fs::rename(place.join("kernel"), home.path().join("before")).unwrap();
+        make(b"evil");
+        let others = ModuleTree::open(&place).unwrap();
+        assert_eq!(ours.place(), others.place());
+        let of = |source: &ModuleTree| key(source, "6.1", &[]);
+        assert_ne!(of(&ours), of(&others));
+        let error = ours.read(&ours.files()["a"]).unwrap_err();
+        assert!(format!("{error:#}").contains("it changed while the modules were read"), "{error:#}");
+        assert_eq!(others.read(&others.files()["a"]).unwrap(), b"evil");
     }
 }

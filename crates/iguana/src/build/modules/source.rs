@@ -5,11 +5,11 @@ use super::modinfo::name_of;
 use anyhow::{Context, Result, bail, ensure};
 use hint::{WithHint, hinted};
 use liblzma::stream::{CONCATENATED, Stream};
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Stat, fstat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use untrusted_fs::{Directory, Links};
+use untrusted_fs::{Directory, Links, read_bounded};
 
 /// File extensions of compressed modules.
 const COMPRESSIONS: [&str; 3] = [".xz", ".zst", ".gz"];
@@ -44,7 +44,12 @@ pub(crate) struct ModuleFile {
     pub(crate) size: u64,
     /// Modification time of the stored file in Unix seconds.
     pub(crate) mtime: i64,
+    /// What the owner of a directory cannot imitate: device and inode, and the time of the last change.
+    pub(crate) identity: Identity,
 }
+
+/// Device, inode, and the time of the last change of a file (seconds, nanoseconds): inode(7), "ctime".
+pub(crate) type Identity = (u64, u64, i64, i64);
 
 impl ModuleTree {
     /// Finds the modules below `directory`.
@@ -73,8 +78,8 @@ impl ModuleTree {
         Ok(Self { directory: opened, place, files, builtin })
     }
 
-    /// The directory's path without symbolic links. It is part of the cache key, so that directories never share an
-    /// image.
+    /// The directory's path without symbolic links, for the cache key. It may name another directory than the opened one:
+    /// below `/proc/PID/root`, or if a link has changed in between.
     pub(crate) fn place(&self) -> &Path {
         &self.place
     }
@@ -101,13 +106,16 @@ impl ModuleTree {
 
     /// The uncompressed bytes of a module.
     pub(crate) fn read(&self, file: &ModuleFile) -> Result<Vec<u8>> {
-        self.read_uncompressed(Path::new(&file.stored)).with_context(|| {
+        self.read_uncompressed(file).with_context(|| {
             format!("cannot read the kernel module `{}`", self.directory.path().join(&file.stored).display())
         })
     }
 
-    fn read_uncompressed(&self, path: &Path) -> Result<Vec<u8>> {
-        let stored = self.directory.read(path, Links::Refuse, MODULE_LIMIT)?;
+    fn read_uncompressed(&self, file: &ModuleFile) -> Result<Vec<u8>> {
+        let path = Path::new(&file.stored);
+        let opened = self.directory.file(path, Links::Refuse)?;
+        ensure!(identity(&fstat(&opened)?) == file.identity, "it changed while the modules were read");
+        let stored = read_bounded(opened, MODULE_LIMIT)?;
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("xz") => {
                 let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
@@ -166,7 +174,8 @@ impl ModuleFile {
     fn new(stored: String, found: &Stat) -> Self {
         let path =
             COMPRESSIONS.iter().find_map(|ending| stored.strip_suffix(ending)).unwrap_or(&stored).to_string();
-        Self { stored, path, size: found.st_size.try_into().unwrap_or_default(), mtime: found.st_mtime }
+        let size = found.st_size.try_into().unwrap_or_default();
+        Self { stored, path, size, mtime: found.st_mtime, identity: identity(found) }
     }
 
     /// Whether this module wins over another of the same name: one below `updates` does, as for depmod(8).
@@ -174,6 +183,10 @@ impl ModuleFile {
         let rank = |file: &Self| (!file.stored.starts_with("updates/"), file.stored.clone());
         rank(self) < rank(other)
     }
+}
+
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec as i64)
 }
 
 /// The name of the module at `path`, if it is one.
