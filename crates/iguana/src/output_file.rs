@@ -2,14 +2,14 @@
 //!
 //! Others may be able to write to the directory of an output, for example in `/tmp`. So each output is created under
 //! a random name (`O_EXCL`, `O_NOFOLLOW`) and gets its own name by rename(2) when it is complete. A planted link is
-//! replaced and not followed, and nobody sees a partial file. Existing special files in `/dev` and `/proc` are
-//! written to directly: `/dev/stdout`, or a disk that the user named on purpose.
+//! replaced and not followed, and nobody sees a partial file. Existing special files in `/dev`, and descriptors of this
+//! program in `/proc`, are written to directly: `/dev/stdout`, or a disk that the user named on purpose.
 
 #![allow(clippy::disallowed_methods, reason = "this is the one that does it")]
 
 use anyhow::{Context, Result, bail, ensure};
 use hint::{WithHint, hinted};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, fstat};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
@@ -22,8 +22,7 @@ pub(crate) const PUBLIC: u32 = 0o644;
 /// The mode of one that has what not everyone may read.
 pub(crate) const SECRET: u32 = 0o600;
 
-/// Directories with devices and descriptors. [`NOT_SPECIAL`] lists those below in which ordinary users can create files.
-const SPECIAL: &[&str] = &["/dev", "/proc"];
+/// Directories below `/dev` in which ordinary users can create files.
 const NOT_SPECIAL: &[&str] = &["/dev/shm", "/dev/mqueue"];
 
 /// An unfinished output. [`Output::finish`] gives it its name; without that, dropping it removes the file.
@@ -60,11 +59,11 @@ impl Destination {
         Ok(Self { directory: opened.hint("the directory must exist")?, path: path.to_owned() })
     }
 
-    /// Creates the file.
+    /// Creates the file, or opens a device or a descriptor of this program.
     pub(crate) fn begin(&self) -> Result<Output<'_>> {
-        let target = if self.is_special()? {
+        let target = if let Some(directory) = self.special()? {
             // By the open directory: another one may have taken its place. Nobody else can put a link into it.
-            let place = self.handle().join(self.path.file_name().unwrap_or_default());
+            let place = handle(&directory).join(self.path.file_name().unwrap_or_default());
             Target::Open(open_in_place(place).with_context(|| cannot(&self.path))?)
         } else {
             self.new_file()?
@@ -72,15 +71,21 @@ impl Destination {
         Ok(Output { place: self, target })
     }
 
-    fn is_special(&self) -> Result<bool> {
-        let directory = fs::read_link(self.handle()).with_context(|| cannot(&self.path))?;
-        let is_in = |places: &[&str]| places.iter().any(|place| directory.starts_with(place));
-        Ok(is_in(SPECIAL) && !is_in(NOT_SPECIAL))
-    }
-
-    /// A path of the open directory, whatever has become of its name.
-    fn handle(&self) -> PathBuf {
-        Path::new("/proc/self/fd").join(self.directory.as_fd().as_raw_fd().to_string())
+    /// The directory, if it has devices or the descriptors of this program.
+    fn special(&self) -> Result<Option<Directory>> {
+        let text = fs::read_link(handle(&self.directory)).with_context(|| cannot(&self.path))?;
+        // Descriptors of other processes are what these choose.
+        let own = Path::new("/proc").join(fs::read_link("/proc/self").with_context(|| cannot(&self.path))?);
+        let is_special = text.starts_with("/dev") || text.starts_with(own);
+        if !is_special || NOT_SPECIAL.iter().any(|place| text.starts_with(place)) {
+            return Ok(None);
+        }
+        // In another mount namespace, which `/proc/PID/root` leads to, this path may be any directory.
+        let below = text.strip_prefix("/")?;
+        let found = Directory::open("/").and_then(|root| root.directory(below, Links::Refuse));
+        let found = found.with_context(|| cannot(&self.path))?;
+        let identity = |directory: &Directory| fstat(directory).map(|stat| (stat.st_dev, stat.st_ino));
+        Ok((identity(&found)? == identity(&self.directory)?).then_some(found))
     }
 
     fn new_file(&self) -> Result<Target<'_>> {
@@ -199,6 +204,11 @@ pub(crate) fn place_directory(room: &Directory, made: &str, parent: &Directory, 
     placed.hint("choose a directory that does not exist yet")
 }
 
+/// A path of an open directory, whatever has become of its name.
+fn handle(directory: &Directory) -> PathBuf {
+    Path::new("/proc/self/fd").join(directory.as_fd().as_raw_fd().to_string())
+}
+
 fn cannot(path: &Path) -> String {
     format!("cannot write `{}`", path.display())
 }
@@ -253,6 +263,32 @@ mod tests {
         output.stream().write_all(b"text").unwrap();
         output.finish(PUBLIC).unwrap();
         assert_eq!(fs::read(moved.join("null")).unwrap(), b"text");
+    }
+
+    #[test]
+    fn a_link_in_another_mount_namespaces_dev_is_not_followed() {
+        use std::io::Read as _;
+        use std::process::{Command, Stdio};
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("passed over: only root can mount");
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let [victim, others] = ["victim", "others"].map(|name| home.path().join(name));
+        fs::write(&victim, "untouched").unwrap();
+        fs::create_dir(&others).unwrap();
+        symlink(&victim, others.join("out")).unwrap();
+        let script = "mount --bind \"$0\" /dev && echo && exec sleep 60";
+        let mut namespace = Command::new("unshare");
+        namespace.args(["-m", "sh", "-c", script]).arg(&others).stdout(Stdio::piped());
+        let mut namespace = namespace.spawn().unwrap();
+        namespace.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let written = write(Path::new(&format!("/proc/{}/root/dev/out", namespace.id())), PUBLIC, b"new");
+        namespace.kill().unwrap();
+        namespace.wait().unwrap();
+        written.unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+        assert_eq!(fs::read(others.join("out")).unwrap(), b"new");
     }
 
     #[test]
