@@ -84,7 +84,7 @@ impl InitSystem {
         let Some(directory) = &order.cgroup_of_init else { return Ok(None) };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let cgroup = open(directory, flags, Mode::empty()).context("cannot open its cgroup")?;
-        let has_own_run = is_in_memory(Path::new("/run"), &order.mounts);
+        let has_own_run = has_own_run(&order.mounts);
         Ok(Some(Self { cgroup, has_own_run, leader: None, console: None }))
     }
 
@@ -204,10 +204,11 @@ fn explain_copy(error: io::Error) -> anyhow::Error {
     }
 }
 
-/// Whether the last mount at a path is a tmpfs.
-fn is_in_memory(path: &Path, mounts: &[Mount]) -> bool {
-    let last = mounts.iter().rfind(|mount| mount.target == path);
+/// Whether the last mount at `/run` is a tmpfs, and systemd's directory in it is no volume, which may be the machine's.
+fn has_own_run(mounts: &[Mount]) -> bool {
+    let last = mounts.iter().rfind(|mount| mount.target == Path::new("/run"));
     last.is_some_and(|mount| matches!(mount.source, MountSource::Tmpfs { .. }))
+        && !mounts.iter().any(|mount| mount.target.starts_with("/run/systemd"))
 }
 
 /// Keeps systemd from offering logins on the consoles of the machine (systemctl(1), `mask --runtime`), and its udev from
@@ -256,8 +257,9 @@ mod tests {
         let memory =
             Mount { source: MountSource::Tmpfs { size: None }, target: "/run".into(), read_only: false };
         let volume = Mount::bind("/run", "/run");
-        assert!(is_in_memory(Path::new("/run"), &[volume.clone(), memory.clone()]));
-        assert!(!is_in_memory(Path::new("/run"), &[memory, volume]));
-        assert!(!is_in_memory(Path::new("/run"), &[]));
+        assert!(has_own_run(&[volume.clone(), memory.clone()]));
+        assert!(!has_own_run(&[memory.clone(), volume]));
+        assert!(!has_own_run(&[]));
+        assert!(!has_own_run(&[memory, Mount::bind("/srv", "/run/systemd/system")]));
     }
 }

@@ -45,7 +45,7 @@ impl Commands {
             "debug" if self.report.shows_details() => Shown::Instead(annotation(&command)),
             "endgroup" | "debug" | "echo" => Shown::Nothing,
             "add-mask" => {
-                self.hide(&command.message);
+                self.hide(&command, &mut state.warned);
                 Shown::Nothing
             }
             "stop-commands" => {
@@ -59,8 +59,9 @@ impl Commands {
         }
     }
 
-    fn hide(&self, value: &str) {
-        if !self.secrets.add(value) {
+    fn hide(&self, command: &Command, warned: &mut Vec<String>) {
+        if !self.secrets.add(&command.message) && !warned.contains(&command.name) {
+            warned.push(command.name.clone());
             let why = "it is too long, or there are too many";
             self.report.warn(format_args!("job {}: a value of `::add-mask` is not hidden: {why}", self.job));
         }
@@ -117,10 +118,13 @@ mod tests {
         ] {
             assert_eq!(commands.carry_out(line), expected, "{line}");
         }
+        let long = format!("::add-mask::{}", "x".repeat(10_000));
+        (0..10).for_each(|_| assert_eq!(commands.carry_out(&long), Shown::Nothing));
         report.say("s3cret, not me");
         let mut text = String::new();
         std::io::Read::read_to_string(&mut log, &mut text).unwrap();
         assert_eq!(text.matches("`::set-output` has no effect").count(), 1, "{text}");
+        assert_eq!(text.matches("is not hidden: it is too long").count(), 1, "{text}");
         assert!(text.contains("GITHUB_OUTPUT") && text.ends_with("iguana: ***, not me\n"), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use events::{Event, Text};
 use exchange::ServiceLog;
 use hint::hinted;
 use runtime::{Container, Program, ProgramCommand, Running, STOP_GRACE, Stdio};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -27,7 +27,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const LINES_SHOWN: usize = 10;
 /// Units that a message names.
 const UNITS_NAMED: usize = 5;
-/// Bytes of an answer that are read.
+/// Bytes of an answer that are kept.
 const ANSWER_SIZE: usize = 16 << 10;
 
 /// systemd's word for one that powers off, halts or reboots.
@@ -150,7 +150,7 @@ fn last_lines(log: &ServiceLog) -> Vec<String> {
 
 /// What systemctl(1) prints, at most within `limit`.
 fn ask(container: &Container, words: &[&str], limit: Duration) -> anyhow::Result<String> {
-    let answer = File::from(memfd_create("answer", MemfdFlags::CLOEXEC)?);
+    let answer = answer()?;
     let words = ["systemctl"].iter().chain(words).map(|word| (*word).to_owned()).collect();
     let program = Program {
         command: ProgramCommand::Exactly(words),
@@ -163,7 +163,15 @@ fn ask(container: &Container, words: &[&str], limit: Duration) -> anyhow::Result
     asked.context("cannot ask systemd for its state")?;
     let mut text = vec![0; ANSWER_SIZE];
     let count = answer.read_at(&mut text, 0)?;
-    Ok(String::from_utf8_lossy(&text[..count]).into_owned())
+    Ok(String::from_utf8_lossy(&text[..count]).trim_end_matches('\0').to_owned())
+}
+
+/// A file in memory that cannot grow: the image chooses what its systemctl writes, and the memory is this process's.
+fn answer() -> anyhow::Result<File> {
+    let answer = File::from(memfd_create("answer", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    answer.set_len(ANSWER_SIZE as u64)?;
+    fcntl_add_seals(&answer, SealFlags::GROW)?;
+    Ok(answer)
 }
 
 /// The init system of a job with steps.
@@ -231,6 +239,14 @@ impl OfSteps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_without_end_is_not_kept() {
+        use std::io::Write as _;
+        let mut answer = answer().unwrap();
+        assert!(answer.write_all(&[b'x'; 2 * ANSWER_SIZE]).is_err());
+        assert_eq!(answer.metadata().unwrap().len(), ANSWER_SIZE as u64);
+    }
 
     #[test]
     fn the_words_of_systemctl_are_understood() {
