@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use untrusted_fs::{Directory, Links};
 
@@ -36,7 +36,12 @@ impl Files {
     /// Opens the files of a directory.
     pub(crate) fn directory(path: &Path) -> anyhow::Result<Self> {
         let opened = Directory::open(path).with_context(|| format!("cannot read `{}`", path.display()));
-        Ok(Self::Directory(opened.hint("`oci:DIR` takes a directory, `oci-archive:FILE` a tar")?))
+        let opened = opened.hint("`oci:DIR` takes a directory, `oci-archive:FILE` a tar")?;
+        // What is below it may be mounted in another namespace only, so the directory is opened again in this one.
+        let here =
+            Directory::open("/")?.directory(below_root(&resolved(opened.as_fd(), path)?), Links::Refuse);
+        let here = here.with_context(|| format!("cannot read `{}`", path.display()))?;
+        Ok(Self::Directory(Directory::from_descriptor(here.as_fd().try_clone_to_owned()?, path)))
     }
 
     /// The path of the directory or the tar.
@@ -75,9 +80,24 @@ impl Files {
 }
 
 /// The path of an open file (proc_pid_fd(5)); `shown` is for the message.
+///
+/// # Errors
+/// When the path leads to something else: `/proc/PID/root` leads into another mount namespace, where any directory may
+/// have the path of one that the policy trusts.
 fn resolved(open: BorrowedFd<'_>, shown: &Path) -> anyhow::Result<PathBuf> {
-    let path = fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd()));
-    path.with_context(|| format!("cannot resolve `{}`", shown.display()))
+    let resolve = || {
+        let path = fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd()))?;
+        let here = Directory::open("/")?.stat(below_root(&path), Links::Refuse)?;
+        let opened = File::from(open.try_clone_to_owned()?).metadata()?;
+        let is_same = here.is_some_and(|here| (here.st_dev, here.st_ino) == (opened.dev(), opened.ino()));
+        ensure!(is_same, "it is not at `{}` in this mount namespace", path.display());
+        anyhow::Ok(path)
+    };
+    resolve().with_context(|| format!("cannot resolve `{}`", shown.display()))
+}
+
+fn below_root(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
 }
 
 /// `None`, or an error if the name is a link that leads nowhere inside the directory.
@@ -229,6 +249,36 @@ mod tests {
         circle.set_size(0);
         tar.append_link(&mut circle, "circle", "circle").unwrap();
         tar.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_path_in_another_mount_namespace_is_refused() {
+        use std::process::{Command, Stdio};
+        if fs::metadata("/proc/self").unwrap().uid() != 0 {
+            eprintln!("passed over: only root can mount");
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let [ours, others] = ["ours", "others"].map(|name| home.path().join(name));
+        for directory in [&ours, &others] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("tar"), packed("x", b"")).unwrap();
+        }
+        let script = "mount --bind \"$0\" \"$1\" && echo && exec sleep 60";
+        let mut namespace = Command::new("unshare");
+        namespace.args(["-m", "sh", "-c", script]).args([&others, &ours]).stdout(Stdio::piped());
+        let mut namespace = namespace.spawn().unwrap();
+        namespace.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let path = PathBuf::from(format!("/proc/{}/root{}", namespace.id(), ours.display()));
+        let directory = Files::directory(&path).and_then(|files| files.resolved());
+        let tar = Packed::open(&path.join("tar")).and_then(|tar| tar.resolved());
+        namespace.kill().unwrap();
+        namespace.wait().unwrap();
+        for refused in [directory, tar] {
+            let error = format!("{:#}", refused.unwrap_err());
+            assert!(error.contains("in this mount namespace"), "{error}");
+        }
+        assert_eq!(Files::directory(&ours).unwrap().resolved().unwrap(), ours.canonicalize().unwrap());
     }
 
     #[test]
