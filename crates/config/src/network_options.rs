@@ -115,8 +115,9 @@ impl NetworkOptions {
             "ip" => self.take_ip(value),
             "bootdev" => self.take_boot_device(Selector::parse(value)),
             // PXELINUX puts the type of the hardware before the address; 01 is Ethernet.
-            "BOOTIF" => self
-                .take_boot_device(value.get(3..).and_then(hardware_address).map(Selector::HardwareAddress)),
+            "BOOTIF" => self.take_boot_device(
+                value.get(3..).and_then(parse_hardware_address).map(Selector::HardwareAddress),
+            ),
             "nameserver" => self.take_name_server(value),
             "rd.peerdns" => switch(value)
                 .map(|is_on| self.ignores_learned_name_servers = !is_on)
@@ -255,7 +256,8 @@ impl NetworkOptions {
 
     fn take_name(&mut self, value: &str) -> Result<(), String> {
         let named = value.split_once(':').filter(|(name, _)| is_interface_name(name));
-        let named = named.and_then(|(name, address)| Some((name.to_owned(), hardware_address(address)?)));
+        let named =
+            named.and_then(|(name, address)| Some((name.to_owned(), parse_hardware_address(address)?)));
         self.names.push(named.ok_or("expected `NAME:MAC`")?);
         Ok(())
     }
@@ -263,7 +265,7 @@ impl NetworkOptions {
 
 impl Selector {
     fn parse(text: &str) -> Option<Self> {
-        match hardware_address(text) {
+        match parse_hardware_address(text) {
             Some(address) => Some(Self::HardwareAddress(address)),
             None => is_interface_name(text).then(|| Self::Name(text.to_owned())),
         }
@@ -319,7 +321,7 @@ fn fields(value: &str) -> Vec<String> {
     let (mut fields, mut rest) = (Vec::new(), value);
     loop {
         let is_mac =
-            rest.get(..17).is_some_and(|text| text.contains(':') && hardware_address(text).is_some());
+            rest.get(..17).is_some_and(|text| text.contains(':') && parse_hardware_address(text).is_some());
         let end = match rest.strip_prefix('[').and_then(|inner| inner.find(']')) {
             Some(close) => close + 2,
             None if is_mac => 17,
@@ -358,7 +360,7 @@ fn link(mtu: &str, address: &str) -> Result<(Option<u16>, Option<HardwareAddress
     };
     let address = match address {
         "" => None,
-        text => Some(hardware_address(text).ok_or_else(|| format!("`{text}` is no MAC address"))?),
+        text => Some(parse_hardware_address(text).ok_or_else(|| format!("`{text}` is no MAC address"))?),
     };
     Ok((mtu, address))
 }
@@ -368,7 +370,8 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 }
 
 /// Six bytes in hexadecimal, with colons or dashes between them.
-fn hardware_address(text: &str) -> Option<HardwareAddress> {
+#[must_use]
+pub fn parse_hardware_address(text: &str) -> Option<HardwareAddress> {
     let separator = if text.contains('-') { '-' } else { ':' };
     let byte = |digits: &str| match digits.len() {
         2 => u8::from_str_radix(digits, 16).ok(),
@@ -474,6 +477,13 @@ mod tests {
         assert_eq!(method_of("ip=eth1:auto6 ip=dhcp", "eth0"), Some(Method::Any));
         assert_eq!(method_of("ip=eth1:auto6 ip=dhcp", "eth1"), Some(Method::Ipv6));
         assert_eq!(method_of("nameserver=::1", "eth0"), Some(Method::Any));
+    }
+
+    #[test]
+    fn hardware_addresses_have_six_bytes() {
+        assert_eq!(parse_hardware_address("52:54:00:12:34:56"), Some(MAC));
+        assert_eq!(parse_hardware_address("52:54:00"), None);
+        assert_eq!(parse_hardware_address(""), None);
     }
 
     #[test]

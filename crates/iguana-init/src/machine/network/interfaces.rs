@@ -1,5 +1,6 @@
 //! The machine's Ethernet interfaces, as listed in `/sys/class/net`.
 
+use config::network_options::parse_hardware_address;
 use std::fs;
 use std::path::Path;
 
@@ -40,21 +41,4 @@ fn read(directory: &Path) -> Option<Interface> {
         // The file cannot be read while the interface is down.
         has_carrier: value("carrier").is_some_and(|carrier| carrier == "1"),
     })
-}
-
-fn parse_hardware_address(text: &str) -> Option<[u8; 6]> {
-    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    bytes?.try_into().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hardware_addresses_have_six_bytes() {
-        assert_eq!(parse_hardware_address("52:54:00:12:34:56"), Some([0x52, 0x54, 0, 0x12, 0x34, 0x56]));
-        assert_eq!(parse_hardware_address("52:54:00"), None);
-        assert_eq!(parse_hardware_address(""), None);
-    }
 }
